@@ -1,0 +1,5 @@
+"""LPRNet: what training, engines, decoder and clients share. Needs numpy (image: OpenCV) only."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

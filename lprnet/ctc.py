@@ -1,0 +1,108 @@
+"""Greedy (best path) CTC decoding, vectorised over a batch, with a confidence.
+
+Best path: Graves et al. 2006, "Connectionist Temporal Classification", section 3.2: take the
+best class at every time step, merge equal neighbours into runs, drop runs of the blank.
+
+Confidence: the maximum probability within each character's run is that character's confidence;
+their product is the plate's. Blanks do not count. An empty plate has confidence 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lprnet.contract import MAX_CHARACTERS
+from lprnet.errors import SpecError
+from lprnet.plate_spec import PlateSpec
+
+
+@dataclass(frozen=True)
+class DecodedBatch:
+    """Plates of a batch of N.
+
+    Attributes:
+        plates: N texts, in full even beyond `MAX_CHARACTERS`.
+        confidence: [N] FP32 in 0..1, product over all characters of the plate.
+        char_confidences: [N, MAX_CHARACTERS] FP32 in 0..1, 0-padded.
+        plate_ids: [N, MAX_CHARACTERS] INT32 class ids, -1-padded.
+    """
+
+    plates: tuple[str, ...]
+    confidence: npt.NDArray[np.float32]
+    char_confidences: npt.NDArray[np.float32]
+    plate_ids: npt.NDArray[np.int32]
+
+
+def decode(
+    char_ids: npt.NDArray[np.integer], char_probs: npt.NDArray[np.floating], spec: PlateSpec
+) -> DecodedBatch:
+    """Decode the engine's output.
+
+    Args:
+        char_ids: [N, T] best class per time step, 0..spec.classes - 1.
+        char_probs: [N, T] its probability, 0..1. A NaN counts as 0, so that a damaged output can
+            never pass a confidence threshold; values outside 0..1 are clipped.
+        spec: charset and blank; its `time_steps` must equal T.
+
+    Raises:
+        SpecError: for shapes that do not fit, or class ids that the spec does not know: the
+            engine and the spec are not of one kin.
+    """
+    ids = np.asarray(char_ids)
+    probs = np.asarray(char_probs, dtype=np.float32)
+    if ids.ndim != 2 or ids.shape != probs.shape or ids.shape[1] != spec.time_steps:
+        raise SpecError(
+            f"engine output ids {ids.shape}, probabilities {probs.shape}: both must be "
+            f"[N, {spec.time_steps}]"
+        )
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise SpecError(f"class ids must be integers, not {ids.dtype}")
+    count, steps = ids.shape
+    if count == 0:
+        return _scatter(np.zeros(0, np.intp), ids.ravel(), probs.ravel(), 0, spec)
+    if ids.min() < 0 or ids.max() >= spec.classes:
+        raise SpecError(
+            f"class ids {ids.min()}..{ids.max()} leave 0..{spec.classes - 1}: "
+            "the engine was built for another charset"
+        )
+    probs = np.clip(np.nan_to_num(probs, nan=0.0), 0.0, 1.0)
+
+    starts = np.ones((count, steps), dtype=bool)  # every row opens a run of its own
+    np.not_equal(ids[:, 1:], ids[:, :-1], out=starts[:, 1:])
+    start_at = np.flatnonzero(starts)
+    run_ids = ids.ravel()[start_at]
+    run_probs = np.maximum.reduceat(probs.ravel(), start_at)
+    is_character = run_ids != spec.blank
+    rows = (start_at // steps)[is_character]
+    return _scatter(rows, run_ids[is_character], run_probs[is_character], count, spec)
+
+
+def _scatter(
+    rows: npt.NDArray[np.intp],
+    ids: npt.NDArray[np.integer],
+    probs: npt.NDArray[np.float32],
+    count: int,
+    spec: PlateSpec,
+) -> DecodedBatch:
+    """Characters of all plates one after another -> one row a plate."""
+    lengths = np.bincount(rows, minlength=count)
+    ends = np.cumsum(lengths)
+    begins = ends - lengths
+    text = "".join(spec.class_characters[ids])
+    plates = tuple(text[b:e] for b, e in zip(begins, ends, strict=True))
+
+    confidence = np.zeros(count, dtype=np.float32)
+    filled = lengths > 0
+    if filled.any():
+        confidence[filled] = np.multiply.reduceat(probs, begins[filled])
+
+    position = np.arange(len(rows)) - begins[rows]
+    fits = position < MAX_CHARACTERS
+    char_confidences = np.zeros((count, MAX_CHARACTERS), dtype=np.float32)
+    plate_ids = np.full((count, MAX_CHARACTERS), -1, dtype=np.int32)
+    char_confidences[rows[fits], position[fits]] = probs[fits]
+    plate_ids[rows[fits], position[fits]] = ids[fits]
+    return DecodedBatch(plates, confidence, char_confidences, plate_ids)

@@ -1,0 +1,166 @@
+"""From an encoded picture or an array of any depth to the network's crop.
+
+The geometry is the reference's: bilinear resize to 48 x 96, aspect ratio not kept, RGB, no mean
+and no scale (scaling to float is inside the graph).
+
+Reasons of `ImageError`: ``empty``, ``not_an_image``, ``truncated``, ``corrupt``, ``too_large``
+(bytes or pixels), ``too_small``, ``bad_shape`` (extreme aspect ratio, wrong array shape),
+``bad_dtype``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from lprnet.errors import ImageError
+from lprnet.image_header import read_header
+from lprnet.plate_spec import INPUT_HEIGHT_PX, INPUT_WIDTH_PX
+
+UInt8Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What a picture may be at most and at least. Checked before pixels are decoded.
+
+    Attributes:
+        max_bytes: size of the encoded file.
+        max_pixels: width times height; guards against decompression bombs.
+        min_side_px: shorter side; below it there is nothing to read.
+        max_aspect: longer side over shorter side.
+    """
+
+    max_bytes: int = 16 * 1024 * 1024
+    max_pixels: int = 40_000_000
+    min_side_px: int = 4
+    max_aspect: float = 40.0
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> UInt8Array:
+    """JPEG, PNG, WebP or BMP file -> UINT8 [H, W, 3] RGB, EXIF orientation applied.
+
+    Grayscale and palette pictures become RGB, 16-bit ones are scaled to 8 bits, CMYK is
+    converted, transparency is laid over white; of an animation the first frame is taken.
+
+    Raises:
+        ImageError: when the bytes are no such picture, are damaged or exceed the limits.
+    """
+    if len(data) > limits.max_bytes:
+        raise ImageError(
+            "too_large", f"the file has {len(data):,} bytes, more than {limits.max_bytes:,}"
+        )
+    header = read_header(data)
+    check_size(header.height_px, header.width_px, limits)
+    flags = cv2.IMREAD_UNCHANGED if header.has_alpha else cv2.IMREAD_COLOR
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise ImageError("corrupt", f"the {header.format} picture is corrupt: it does not decode")
+    if header.has_alpha:
+        return to_rgb(pixels, bgr=True)
+    return _bgr_to_rgb(pixels)
+
+
+def check_size(height_px: int, width_px: int, limits: ImageLimits = DEFAULT_LIMITS) -> None:
+    """Raise ImageError unless a picture of this size is within the limits."""
+    if height_px * width_px > limits.max_pixels:
+        raise ImageError(
+            "too_large",
+            f"the picture has {width_px} x {height_px} pixels, more than {limits.max_pixels:,}",
+        )
+    if min(height_px, width_px) < limits.min_side_px:
+        raise ImageError(
+            "too_small",
+            f"the picture has {width_px} x {height_px} pixels: "
+            f"each side needs at least {limits.min_side_px}",
+        )
+    if max(height_px, width_px) > limits.max_aspect * min(height_px, width_px):
+        raise ImageError(
+            "bad_shape",
+            f"the picture has {width_px} x {height_px} pixels: "
+            f"one side is more than {limits.max_aspect:g} times the other, no crop of a plate",
+        )
+
+
+def to_rgb(image: npt.NDArray[Any], *, bgr: bool = False) -> UInt8Array:
+    """Array of a decoded picture -> UINT8 [H, W, 3] RGB.
+
+    Args:
+        image: [H, W] or [H, W, 1] grayscale, [H, W, 3] colour or [H, W, 4] with alpha; UINT8
+            0..255, UINT16 0..65535, bool, or floating point 0..1.
+        bgr: the colour channels come in OpenCV's order.
+
+    Raises:
+        ImageError: reason ``bad_shape`` or ``bad_dtype``.
+    """
+    if image.ndim == 2:
+        image = image[:, :, np.newaxis]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+        raise ImageError(
+            "bad_shape",
+            f"an array of shape {image.shape} is no picture: give [H, W], [H, W, 3] or [H, W, 4]",
+        )
+    pixels = _to_uint8(image)
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    if pixels.shape[2] == 4:
+        alpha = pixels[:, :, 3:].astype(np.uint16)
+        blended = pixels[:, :, :3] * alpha + np.uint16(255) * (255 - alpha)
+        pixels = ((blended + 127) // 255).astype(np.uint8)
+    return _bgr_to_rgb(pixels) if bgr else np.ascontiguousarray(pixels)
+
+
+def _bgr_to_rgb(pixels: npt.NDArray[Any]) -> UInt8Array:
+    converted: UInt8Array = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return converted
+
+
+def _to_uint8(image: npt.NDArray[Any]) -> UInt8Array:
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        return (image >> 8).astype(np.uint8)
+    if image.dtype == np.bool_:
+        return image.astype(np.uint8) * np.uint8(255)
+    if np.issubdtype(image.dtype, np.floating):
+        if not np.isfinite(image).all() or image.min() < 0 or image.max() > 1:
+            raise ImageError("bad_dtype", "floating-point pictures must be finite and in 0..1")
+        return np.round(image * 255).astype(np.uint8)
+    raise ImageError(
+        "bad_dtype", f"pixels of type {image.dtype} are not supported: give uint8, uint16 or float"
+    )
+
+
+def to_crop(
+    image: UInt8Array, height_px: int = INPUT_HEIGHT_PX, width_px: int = INPUT_WIDTH_PX
+) -> UInt8Array:
+    """UINT8 [H, W, 3] RGB -> UINT8 [3, height_px, width_px] RGB, CHW, contiguous.
+
+    Bilinear, aspect ratio not kept (TAO LPRNet's preprocessing).
+    """
+    resized = cv2.resize(image, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(resized.transpose(2, 0, 1))
+
+
+def load_crop(
+    data: bytes,
+    height_px: int = INPUT_HEIGHT_PX,
+    width_px: int = INPUT_WIDTH_PX,
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> UInt8Array:
+    """Encoded picture -> the network's input, UINT8 [3, height_px, width_px] RGB.
+
+    Raises:
+        ImageError: see `decode_image`.
+    """
+    return to_crop(decode_image(data, limits), height_px, width_px)
