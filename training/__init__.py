@@ -1,0 +1,1 @@
+"""Training: network family, data, synthesis, augmentation, training loop and evaluation."""

@@ -1,0 +1,1 @@
+"""Labelled plates: readers of several layouts, a memory-mapped cache, balanced batches."""
