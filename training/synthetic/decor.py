@@ -1,0 +1,306 @@
+"""Everything on a plate that is not serial: bands, flags, seals, captions, stickers, screws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from random import Random
+
+import cv2
+import numpy as np
+
+from training.synthetic.fonts import FontLibrary
+from training.synthetic.palette import Colour, anything, tinted
+from training.synthetic.spec import Band, Decor
+from training.synthetic.textures import blend
+from training.synthetic.words import dealer_line
+
+_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+
+
+def draw_band(
+    image: np.ndarray, band: Band, library: FontLibrary, rnd: Random, px_per_mm: float
+) -> None:
+    """A band at the left, right or top edge of the plate, in place."""
+    height, width = image.shape[:2]
+    size = int(band.mm * px_per_mm)
+    if band.side == "top":
+        box = (0, 0, width, size)
+    elif band.side == "right":
+        box = (width - size, 0, width, int(height * band.share))
+    else:
+        box = (0, 0, size, int(height * band.share))
+    x0, y0, x1, y1 = box
+    part = image[y0:y1, x0:x1]
+    part[:] = tinted(rnd, band.colour, 16)
+    high, wide = part.shape[:2]
+    text_colour = tinted(rnd, band.text_colour)
+    if band.mark.startswith("flag"):
+        kind, _, names = band.mark.partition(":")
+        stripes = [tinted(rnd, name) for name in names.split(",")]
+        flag_h, flag_w = max(3, int(min(high * 0.34, wide * 0.55))), max(4, int(wide * 0.74))
+        top, left = int(high * 0.12), (wide - flag_w) // 2
+        for i, stripe in enumerate(stripes):
+            a, b = i / len(stripes), (i + 1) / len(stripes)
+            if kind == "flagv":
+                part[top : top + flag_h, left + int(a * flag_w) : left + int(b * flag_w)] = stripe
+            else:
+                part[top + int(a * flag_h) : top + int(b * flag_h), left : left + flag_w] = stripe
+    elif band.mark == "stars":
+        radius = min(wide * 0.34, high * 0.2)
+        centre = (wide / 2, high * 0.3)
+        gold = tinted(rnd, "yellow")
+        for i in range(12):
+            angle = i * math.pi / 6
+            at = (
+                round(centre[0] + radius * math.cos(angle)),
+                round(centre[1] + radius * math.sin(angle)),
+            )
+            cv2.circle(part, at, max(1, round(radius * 0.12)), gold, -1, cv2.LINE_AA)
+    elif band.mark == "gb":
+        part[int(high * 0.15) : int(high * 0.4), int(wide * 0.2) : int(wide * 0.8)] = tinted(
+            rnd, "red"
+        )
+    if band.text:
+        y = 0.74 if band.side != "top" else 0.5
+        put_text(
+            part, band.text, library, rnd, "caption", (0.5, y),
+            min(0.24 if band.side != "top" else 0.6, 0.62 * wide / max(high, 1)), 0.78, text_colour,
+        )  # fmt: skip
+
+
+def put_text(
+    image: np.ndarray,
+    text: str,
+    library: FontLibrary,
+    rnd: Random,
+    family: str,
+    at: Sequence[float],
+    h: float,
+    greatest_w: float,
+    colour: Colour,
+) -> None:
+    """A caption centred at `at` (shares of the image), `h` its height as a share."""
+    fonts = library.fonts(family)
+    mask = library.caption(fonts[rnd.randrange(len(fonts))], text)
+    height, width = image.shape[:2]
+    high = max(3, round(h * height))
+    wide = round(mask.shape[1] * high / mask.shape[0])
+    limit = max(3, int((greatest_w if greatest_w > 0 else 0.9) * width))
+    wide = max(3, min(wide, limit))
+    small = cv2.resize(mask, (wide, high), interpolation=cv2.INTER_AREA)
+    x, y = round(at[0] * width - wide / 2), round(at[1] * height - high / 2)
+    left, top = max(0, x), max(0, y)
+    right, bottom = min(width, x + wide), min(height, y + high)
+    if right > left and bottom > top:
+        part = image[top:bottom, left:right]
+        blend(part, np.ascontiguousarray(small[top - y : bottom - y, left - x : right - x]), colour)
+
+
+def draw_decor(
+    image: np.ndarray,
+    item: Decor,
+    lists: Mapping[str, Sequence[str]],
+    library: FontLibrary,
+    rnd: Random,
+) -> None:
+    """One decoration, in place."""
+    if rnd.random() >= item.chance:
+        return
+    height, width = image.shape[:2]
+    x, y = item.at[0] * width, item.at[1] * height
+    half_w, half_h = item.w * width / 2, item.h * height / 2
+    colour = tinted(rnd, rnd.choice(item.colour))
+    fill = tinted(rnd, rnd.choice(item.fill))
+    box = ((round(x - half_w), round(y - half_h)), (round(x + half_w), round(y + half_h)))
+    if item.kind in ("sticker", "box", "strip"):
+        cv2.rectangle(image, *box, fill, -1)
+        if item.kind == "box":
+            cv2.rectangle(image, *box, colour, max(1, round(height * 0.015)))
+    elif item.kind == "line":
+        cv2.rectangle(image, *box, colour, -1)
+    elif item.kind == "blob":
+        _emblem(image, (x, y), (half_w, half_h), rnd, fill)
+    if item.text:
+        text = caption_text(rnd.choice(item.text), lists, rnd)
+        inner = 0.66 if item.kind in ("sticker", "box", "strip") else 1.0
+        put_text(
+            image, text, library, rnd, item.font, item.at, item.h * inner,
+            item.w * 0.88 if item.w > 0 else 0.9, colour,
+        )  # fmt: skip
+
+
+def caption_text(text: str, lists: Mapping[str, Sequence[str]], rnd: Random) -> str:
+    """Fill in {dealer}, {month}, {mm}, {yy}, {yyyy}, {##...} and the region's lists."""
+    if "{" not in text:
+        return text
+    month = rnd.randint(1, 12)
+    year = rnd.randint(2003, 2026)
+    values = {
+        "{dealer}": lambda: dealer_line(rnd),
+        "{month}": lambda: _MONTHS[month - 1],
+        "{mm}": lambda: f"{month:02d}",
+        "{yy}": lambda: f"{year % 100:02d}",
+        "{yyyy}": lambda: str(year),
+        "{number}": lambda: str(rnd.randint(10000, 9999999)),
+    }
+    for key, make in values.items():
+        if key in text:
+            text = text.replace(key, make())
+    for key, entries in lists.items():
+        if f"{{{key}}}" in text:
+            text = text.replace(f"{{{key}}}", rnd.choice(list(entries)))
+    return text
+
+
+def draw_seal(
+    image: np.ndarray, kind: str, box: tuple[float, float, float, float], rnd: Random, ink: Colour
+) -> None:
+    """A seal, coat or emblem between characters; box in px of the plate."""
+    x, y, w, h = box
+    cx, cy = x + w / 2, y + h / 2
+    if kind == "german":
+        r = min(w / 2, h * 0.27)
+        bright = rnd.choice(("orange", "blue", "yellow", "pink", "brown", "lime"))
+        if rnd.random() < 0.85:
+            _disc(image, (cx, y + r), r, tinted(rnd, bright), rnd)
+        _disc(image, (cx, y + h - r * 1.15), r * 1.1, tinted(rnd, "silver"), rnd)
+    elif kind == "disc":
+        _disc(image, (cx, cy), min(w, h) * 0.42, tinted(rnd, "silver"), rnd)
+    elif kind == "shield":
+        _shield(image, (cx, cy), (w * 0.42, h * 0.36), rnd)
+    elif kind == "bars":  # DC: two bars and three stars
+        red = tinted(rnd, "red")
+        for i in (0.5, 0.72):
+            y0 = round(y + h * i)
+            cv2.rectangle(
+                image, (round(x + 0.1 * w), y0), (round(x + 0.9 * w), y0 + max(1, round(h * 0.12))),
+                red, -1,
+            )  # fmt: skip
+        for i in (0.25, 0.5, 0.75):
+            cv2.circle(image, (round(x + i * w), round(y + h * 0.34)), max(1, round(w * 0.08)), red, -1)
+    elif kind == "map":
+        _map(image, (cx, cy), (w * 0.45, h * 0.2), rnd, ink)
+    elif kind == "emblem":
+        _emblem(image, (cx, cy), (w * 0.48, h * 0.3), rnd, anything(rnd))
+    elif kind == "square":
+        s = min(w, h) * 0.22
+        cv2.rectangle(
+            image, (round(cx - s), round(cy - s * 1.3)), (round(cx + s), round(cy + s * 1.3)),
+            tinted(rnd, "silver"), -1,
+        )  # fmt: skip
+        cv2.rectangle(
+            image, (round(cx - s), round(cy - s * 1.3)), (round(cx + s), round(cy + s * 1.3)),
+            tinted(rnd, rnd.choice(("grey", "skyblue", "pink"))), 1,
+        )  # fmt: skip
+
+
+def draw_separator(
+    mask: np.ndarray, kind: str, box: tuple[float, float, float, float], stroke: float
+) -> None:
+    """A dash, dot or bullet in the ink mask; box in px of the plate."""
+    x, y, w, h = box
+    cx, cy = x + w / 2, y + h / 2
+    if kind == "-":
+        half = max(1.0, stroke * 0.5)
+        cv2.rectangle(
+            mask, (round(x + 0.12 * w), round(cy - half)), (round(x + 0.82 * w), round(cy + half)),
+            255, -1,
+        )  # fmt: skip
+    elif kind == ".":
+        cv2.circle(mask, (round(cx), round(y + h - stroke * 0.6)), max(1, round(stroke * 0.6)), 255, -1)
+    elif kind == ":":
+        cv2.circle(mask, (round(cx), round(cy)), max(1, round(stroke * 0.75)), 255, -1, cv2.LINE_AA)
+
+
+def draw_holes(image: np.ndarray, kind: str, rnd: Random) -> None:
+    """Screws, bolts or their holes."""
+    height, width = image.shape[:2]
+    if kind == "us":
+        spots = [(x, y) for x in (0.2, 0.8) for y in (0.075, 0.925)]
+    else:
+        inset = rnd.uniform(0.03, 0.25)
+        spots = [(inset, 0.5), (1 - inset, 0.5)] if kind == "two" else []
+    radius = max(1, round(min(height, width) * rnd.uniform(0.018, 0.034)))
+    look = rnd.random()
+    colour = (
+        tinted(rnd, "black") if look < 0.45
+        else tinted(rnd, "silver") if look < 0.85
+        else anything(rnd)
+    )  # fmt: skip
+    for x, y in spots:
+        if rnd.random() < 0.85:
+            at = (round(x * width), round(y * height))
+            cv2.circle(image, at, radius, colour, -1, cv2.LINE_AA)
+            cv2.circle(image, at, radius + 1, tinted(rnd, "darkgrey"), 1, cv2.LINE_AA)
+
+
+def _disc(
+    image: np.ndarray, at: tuple[float, float], radius: float, colour: Colour, rnd: Random
+) -> None:
+    centre = (round(at[0]), round(at[1]))
+    r = max(2, round(radius))
+    cv2.circle(image, centre, r, colour, -1, cv2.LINE_AA)
+    cv2.circle(image, centre, r, tinted(rnd, "darkgrey"), 1, cv2.LINE_AA)
+    inner = anything(rnd)
+    cv2.circle(image, centre, max(1, round(r * rnd.uniform(0.3, 0.6))), inner, -1, cv2.LINE_AA)
+    dx = round(r * rnd.uniform(-0.2, 0.2))
+    cv2.ellipse(
+        image, (centre[0] + dx, centre[1]), (max(1, r // 4), max(1, r // 3)), 0, 0, 360,
+        anything(rnd), -1,
+    )  # fmt: skip
+
+
+def _shield(
+    image: np.ndarray, at: tuple[float, float], half: tuple[float, float], rnd: Random
+) -> None:
+    x, y = at
+    w, h = half
+    outline = [(-1, -1), (1, -1), (1, 0.2), (0.6, 0.7), (0, 1), (-0.6, 0.7), (-1, 0.2)]
+    points = np.array([(round(x + a * w), round(y + b * h)) for a, b in outline], np.int32)
+    first = tinted(rnd, rnd.choice(("red", "blue", "red", "white", "green", "yellow")))
+    cv2.fillPoly(image, [points], first, cv2.LINE_AA)
+    second = tinted(rnd, rnd.choice(("white", "yellow", "white", "blue")))
+    for i in range(rnd.randint(1, 4)):
+        y0 = y - h * 0.8 + i * h * 0.5
+        x0 = x + rnd.uniform(-0.7, 0.1) * w
+        cv2.rectangle(
+            image, (round(x0), round(y0)), (round(x0 + w * 0.6), round(y0 + h * 0.22)), second, -1
+        )
+    cv2.polylines(image, [points], True, tinted(rnd, "grey"), 1, cv2.LINE_AA)
+
+
+def _map(
+    image: np.ndarray, at: tuple[float, float], half: tuple[float, float], rnd: Random, ink: Colour
+) -> None:
+    shape = [(-1, 0.3), (-0.7, -0.1), (-0.2, -0.1), (0.2, -0.8), (0.6, -1), (0.7, 0.2), (1, 0.8),
+             (0.5, 0.6), (0.1, 0.25)]  # fmt: skip
+    points = np.array(
+        [
+            (round(at[0] + (a + rnd.uniform(-0.1, 0.1)) * half[0]), round(at[1] + b * half[1]))
+            for a, b in shape
+        ],
+        np.int32,
+    )
+    cv2.fillPoly(image, [points], ink, cv2.LINE_AA)
+
+
+def _emblem(
+    image: np.ndarray,
+    at: tuple[float, float],
+    half: tuple[float, float],
+    rnd: Random,
+    colour: Colour,
+) -> None:
+    for i in range(rnd.randint(2, 5)):
+        shift = 0.0 if i == 0 else 0.45
+        centre = (
+            round(at[0] + rnd.uniform(-shift, shift) * half[0]),
+            round(at[1] + rnd.uniform(-shift, shift) * half[1]),
+        )
+        axes = (
+            max(1, round(half[0] * rnd.uniform(0.25, 0.8))),
+            max(1, round(half[1] * rnd.uniform(0.25, 0.8))),
+        )
+        cv2.ellipse(image, centre, axes, rnd.uniform(0, 180), 0, 360, colour, -1, cv2.LINE_AA)
+        colour = anything(rnd)

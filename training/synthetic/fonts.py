@@ -1,0 +1,186 @@
+"""Fonts as plate dies: signed-distance glyphs that can be stretched, thinned and rounded.
+
+A plate is stamped or printed from a set of dies, so one font must give many looks. Every glyph is
+kept as a signed distance field cropped to its ink: drawing it at another width keeps the stroke
+even (the field is recomputed for the stretched shape), and stroke weight is one addition.
+
+Fonts are input, never part of the repository: `scripts/fetch_fonts.sh` fetches pinned free
+packages into the cache folder that `default_font_dirs` names first.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from lprnet.errors import LprnetError
+
+FONT_SUFFIXES = (".otf", ".ttf", ".woff")
+FIELD_HEIGHT_PX = 80  # ink height of a stored field
+FIELD_PAD_PX = 10  # room around the ink: the largest stroke growth plus the antialiased edge
+_RENDER_SCALE = 2  # fields are computed at this multiple and averaged down
+_WIDTH_STEP = 0.04  # widths are rounded to this share of the height, so that fields are shared
+
+
+class FontError(LprnetError):
+    """No usable fonts were found, or a font file cannot be read."""
+
+
+def default_font_dirs() -> list[Path]:
+    """Folders searched for fonts: LPRNET_FONTS, or the cache plus a `shared/fonts` beside us."""
+    configured = os.environ.get("LPRNET_FONTS")
+    if configured:
+        return [Path(part) for part in configured.split(os.pathsep) if part]
+    repository = Path(__file__).resolve().parents[2]
+    return [Path.home() / ".cache/lprnet/fonts", repository.parent / "shared/fonts"]
+
+
+def find_fonts(folders: Sequence[Path]) -> dict[str, Path]:
+    """Font files by stem in lower case, searched recursively.
+
+    Raises:
+        FontError: none of the folders holds a font.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if folder.is_dir():
+            for path in sorted(folder.rglob("*")):
+                if path.suffix.lower() in FONT_SUFFIXES:
+                    found.setdefault(path.stem.lower(), path)
+    if not found:
+        searched = ", ".join(str(folder) for folder in folders)
+        raise FontError(
+            f"no fonts (*.otf, *.ttf, *.woff) in {searched}: run scripts/fetch_fonts.sh, "
+            "or name a folder of fonts with --fonts or LPRNET_FONTS"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """One glyph's field.
+
+    Attributes:
+        field: float32 [FIELD_HEIGHT_PX + 2 pad, w + 2 pad], distance to the outline in field
+            pixels, positive inside the ink.
+        width_ratio: ink width over ink height of the font's own drawing.
+    """
+
+    field: np.ndarray
+    width_ratio: float
+
+
+class FontLibrary:
+    """Glyph fields and caption masks by font family, loaded on first use and kept."""
+
+    def __init__(
+        self, families: Mapping[str, Sequence[str]], folders: Sequence[Path] | None = None
+    ) -> None:
+        files = find_fonts(default_font_dirs() if folders is None else folders)
+        self._families = {
+            family: tuple(files[stem] for stem in stems if stem in files)
+            for family, stems in families.items()
+        }
+        every = tuple(dict.fromkeys(f for fonts in self._families.values() for f in fonts))
+        # A folder of somebody's own fonts works too: then each family is all of them.
+        self._all = every if every else tuple(sorted(files.values()))
+        self._fields: dict[tuple[Path, str, int], np.ndarray] = {}
+        self._ratios: dict[tuple[Path, str], float] = {}
+        self._inks: dict[tuple[Path, str], np.ndarray] = {}
+
+    def fonts(self, family: str) -> tuple[Path, ...]:
+        """Files of a family; all fonts when none of the family's is installed."""
+        chosen = self._families.get(family, ())
+        return chosen if chosen else self._all
+
+    def width_ratio(self, font: Path, char: str) -> float:
+        """Ink width over ink height as the font draws it."""
+        key = (font, char)
+        if key not in self._ratios:
+            ink = self._ink(font, char)
+            self._ratios[key] = ink.shape[1] / ink.shape[0]
+        return self._ratios[key]
+
+    @lru_cache(maxsize=256)  # noqa: B019 - the library lives as long as the process
+    def reference_ratio(self, font: Path) -> float:
+        """Median width ratio of the font's upright full-width characters."""
+        return float(np.median([self.width_ratio(font, c) for c in "BDEHKNPRSU0234568"]))
+
+    def field(self, font: Path, char: str, width_ratio: float) -> np.ndarray:
+        """Signed distance field of a glyph stretched to a width ratio; see Glyph.field."""
+        step = max(2, round(width_ratio / _WIDTH_STEP))
+        key = (font, char, step)
+        found = self._fields.get(key)
+        if found is None:
+            found = self._make_field(self._ink(font, char), step * _WIDTH_STEP)
+            self._fields[key] = found
+        return found
+
+    def _ink(self, font: Path, char: str) -> np.ndarray:
+        key = (font, char)
+        if key not in self._inks:
+            # Small font files lack some diacritics: then the bare letter is drawn.
+            bare = unicodedata.normalize("NFKD", char)[0]
+            self._inks[key] = _tight_ink(font, char if _has(font, char) else bare)
+        return self._inks[key]
+
+    @staticmethod
+    def _make_field(ink: np.ndarray, width_ratio: float) -> np.ndarray:
+        height = FIELD_HEIGHT_PX * _RENDER_SCALE
+        width = max(4, round(height * width_ratio))
+        pad = FIELD_PAD_PX * _RENDER_SCALE
+        shape = cv2.resize(ink, (width, height), interpolation=cv2.INTER_AREA)
+        shape = cv2.copyMakeBorder(shape, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
+        inside = (shape > 127).astype(np.uint8)
+        distance = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(
+            1 - inside, cv2.DIST_L2, 5
+        )
+        size = (shape.shape[1] // _RENDER_SCALE, shape.shape[0] // _RENDER_SCALE)
+        small = cv2.resize(distance, size, interpolation=cv2.INTER_AREA)
+        return np.ascontiguousarray(small / _RENDER_SCALE, dtype=np.float32)
+
+    @lru_cache(maxsize=4096)  # noqa: B019
+    def caption(self, font: Path, text: str) -> np.ndarray:
+        """Mask of a whole line of text, uint8 [h, w], ink about 40 px high, cropped to the ink."""
+        return _tight_ink(font, text, size_px=48)
+
+
+@lru_cache(maxsize=512)
+def _load(font: Path, size_px: int) -> ImageFont.FreeTypeFont:
+    try:
+        return ImageFont.truetype(str(font), size_px)
+    except OSError as error:
+        raise FontError(f"cannot read font {font}: {error}") from error
+
+
+@lru_cache(maxsize=2048)
+def _has(font: Path, char: str) -> bool:
+    """Whether a font draws a character with something other than its "missing" box."""
+    if char.isascii():
+        return True
+    face = _load(font, 40)
+    missing = face.getmask("\U0010fffd")
+    drawn = face.getmask(char)
+    return drawn.size != missing.size or bytes(drawn) != bytes(missing)
+
+
+def _tight_ink(font: Path, text: str, size_px: int = 220) -> np.ndarray:
+    """Text drawn white on black and cropped to its ink, uint8 [h, w]."""
+    face = _load(font, size_px)
+    left, top, right, bottom = (int(v) for v in face.getbbox(text))
+    image = Image.new("L", (max(1, right - left) + 8, max(1, bottom - top) + 8), 0)
+    ImageDraw.Draw(image).text((4 - left, 4 - top), text, font=face, fill=255)
+    pixels = np.asarray(image)
+    rows = np.flatnonzero(pixels.max(axis=1) > 60)
+    columns = np.flatnonzero(pixels.max(axis=0) > 60)
+    if rows.size == 0:
+        raise FontError(f"font {font} draws nothing for {text!r}")
+    return np.ascontiguousarray(pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
