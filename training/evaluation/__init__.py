@@ -1,0 +1,1 @@
+"""Measuring a plate reader: scores, calibration, robustness, report. No torch at import."""
