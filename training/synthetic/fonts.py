@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,8 +25,15 @@ from lprnet.errors import LprnetError
 FONT_SUFFIXES = (".otf", ".ttf", ".woff")
 FIELD_HEIGHT_PX = 80  # ink height of a stored field
 FIELD_PAD_PX = 10  # room around the ink: the largest stroke growth plus the antialiased edge
+_STROKED = {"Đ": "D", "Ł": "L", "Ø": "O", "Æ": "A"}
 _RENDER_SCALE = 2  # fields are computed at this multiple and averaged down
-_WIDTH_STEP = 0.04  # widths are rounded to this share of the height, so that fields are shared
+FIELD_STEPS_PER_PX = 12  # stored value = 128 + 12 * distance, so that a field is one byte a pixel
+_WIDTH_STEP = 0.05  # widths are rounded to this share of the height, so that fields are shared
+
+
+def fold(char: str) -> str:
+    """A letter without its diacritic, as plates are typed: Ü -> U, Đ -> D, Ø -> O."""
+    return _STROKED.get(char, unicodedata.normalize("NFKD", char)[0])
 
 
 class FontError(LprnetError):
@@ -62,20 +68,6 @@ def find_fonts(folders: Sequence[Path]) -> dict[str, Path]:
             "or name a folder of fonts with --fonts or LPRNET_FONTS"
         )
     return found
-
-
-@dataclass(frozen=True)
-class Glyph:
-    """One glyph's field.
-
-    Attributes:
-        field: float32 [FIELD_HEIGHT_PX + 2 pad, w + 2 pad], distance to the outline in field
-            pixels, positive inside the ink.
-        width_ratio: ink width over ink height of the font's own drawing.
-    """
-
-    field: np.ndarray
-    width_ratio: float
 
 
 class FontLibrary:
@@ -115,7 +107,12 @@ class FontLibrary:
         return float(np.median([self.width_ratio(font, c) for c in "BDEHKNPRSU0234568"]))
 
     def field(self, font: Path, char: str, width_ratio: float) -> np.ndarray:
-        """Signed distance field of a glyph stretched to a width ratio; see Glyph.field."""
+        """Signed distance field of a glyph stretched to a width ratio.
+
+        Returns:
+            uint8 [FIELD_HEIGHT_PX + 2 pad, w + 2 pad]: 128 + FIELD_STEPS_PER_PX times the
+            distance to the outline in field pixels, positive inside the ink.
+        """
         step = max(2, round(width_ratio / _WIDTH_STEP))
         key = (font, char, step)
         found = self._fields.get(key)
@@ -128,8 +125,7 @@ class FontLibrary:
         key = (font, char)
         if key not in self._inks:
             # Small font files lack some diacritics: then the bare letter is drawn.
-            bare = unicodedata.normalize("NFKD", char)[0]
-            self._inks[key] = _tight_ink(font, char if _has(font, char) else bare)
+            self._inks[key] = _tight_ink(font, char if _has(font, char) else fold(char))
         return self._inks[key]
 
     @staticmethod
@@ -140,17 +136,17 @@ class FontLibrary:
         shape = cv2.resize(ink, (width, height), interpolation=cv2.INTER_AREA)
         shape = cv2.copyMakeBorder(shape, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
         inside = (shape > 127).astype(np.uint8)
-        distance = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(
-            1 - inside, cv2.DIST_L2, 5
+        distance = cv2.distanceTransform(inside, cv2.DIST_L2, 3) - cv2.distanceTransform(
+            1 - inside, cv2.DIST_L2, 3
         )
         size = (shape.shape[1] // _RENDER_SCALE, shape.shape[0] // _RENDER_SCALE)
         small = cv2.resize(distance, size, interpolation=cv2.INTER_AREA)
-        return np.ascontiguousarray(small / _RENDER_SCALE, dtype=np.float32)
+        return np.clip(128 + small * (FIELD_STEPS_PER_PX / _RENDER_SCALE), 0, 255).astype(np.uint8)
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def caption(self, font: Path, text: str) -> np.ndarray:
-        """Mask of a whole line of text, uint8 [h, w], ink about 40 px high, cropped to the ink."""
-        return _tight_ink(font, text, size_px=48)
+        """Mask of a whole line of text, uint8 [h, w], about 32 px high, cropped to the ink."""
+        return _tight_ink(font, text, size_px=44)
 
 
 @lru_cache(maxsize=512)
@@ -169,7 +165,7 @@ def _has(font: Path, char: str) -> bool:
     face = _load(font, 40)
     missing = face.getmask("\U0010fffd")
     drawn = face.getmask(char)
-    return drawn.size != missing.size or bytes(drawn) != bytes(missing)
+    return drawn.getbbox() is not None and bytes(drawn) != bytes(missing)
 
 
 def _tight_ink(font: Path, text: str, size_px: int = 220) -> np.ndarray:

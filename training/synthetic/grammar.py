@@ -21,12 +21,12 @@ stacked pair the upper one first.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from lprnet.errors import LprnetError
+from training.synthetic.fonts import fold
 from training.synthetic.words import vanity_word
 
 _TOKEN = re.compile(
@@ -124,11 +124,6 @@ def expand(steps: Sequence[tuple[str, str]], alphabet: Alphabet, rnd: Random) ->
                 if size == "upper":
                     size = "lower"
     return tokens
-
-
-def fold(char: str) -> str:
-    """A letter without its diacritic."""
-    return unicodedata.normalize("NFKD", char)[0]
 
 
 def text_of(tokens: Sequence[Token]) -> str:

@@ -8,8 +8,16 @@ from random import Random
 import cv2
 import numpy as np
 
-from training.synthetic.fonts import FIELD_HEIGHT_PX, FIELD_PAD_PX, FontLibrary
+from training.synthetic.fonts import (
+    FIELD_HEIGHT_PX,
+    FIELD_PAD_PX,
+    FIELD_STEPS_PER_PX,
+    FontLibrary,
+)
 from training.synthetic.layout import Die, Placed
+
+
+_DISTANCES = (np.arange(256, dtype=np.float32) - 128) / FIELD_STEPS_PER_PX
 
 
 def draw_characters(
@@ -67,12 +75,11 @@ def _stamp(
         (out_w, out_h),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=-float(FIELD_PAD_PX),
+        borderValue=0,
     )
     slope = 255.0 * min(scale_x, scale_y) / 1.2
-    patch = cv2.convertScaleAbs(
-        np.maximum(drawn * slope + (127.0 + slope * die.weight), 0.0, dtype=np.float32)
-    )
+    distance = _DISTANCES + die.weight
+    patch = cv2.LUT(drawn, np.clip(distance * slope + 127.0, 0, 255).astype(np.uint8))
     top, left = max(0, y0), max(0, x0)
     bottom, right = min(mask.shape[0], y0 + out_h), min(mask.shape[1], x0 + out_w)
     if bottom > top and right > left:

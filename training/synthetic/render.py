@@ -17,7 +17,7 @@ from training.synthetic.layout import Die, Placed, place
 from training.synthetic.palette import Colour, anything, tinted
 from training.synthetic.spec import Region, Style
 from training.synthetic.surround import draw_frame, make_surround
-from training.synthetic.textures import blend, cut, soft_field
+from training.synthetic.textures import blend, cut, flat, soft_field
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,7 @@ def _colours(rnd: Random, style: Style) -> tuple[Colour, Colour, Colour]:
 
 
 def _ground(rnd: Random, style: Style, colour: Colour, height: int, width: int) -> np.ndarray:
-    plate = np.empty((height, width, 3), np.uint8)
-    plate[:] = colour
+    plate = flat(height, width, colour)
     scene = style.scene
     if scene == "any":
         scene = rnd.choice(("plain", "fade", "hills", "waves", "stripes"))

@@ -10,7 +10,7 @@ import numpy as np
 from training.synthetic.decor import put_text
 from training.synthetic.fonts import FontLibrary
 from training.synthetic.palette import Colour, anything, tinted
-from training.synthetic.textures import cut, soft_field
+from training.synthetic.textures import cut
 from training.synthetic.words import dealer_line
 
 _DARK = ("black", "darkgrey", "black", "navy")
@@ -25,10 +25,12 @@ def make_surround(rnd: Random, height: int, width: int) -> np.ndarray:
         base = tinted(rnd, rnd.choice(("silver", "white", "grey", "navy", "red", "darkgreen")), 20)
     else:
         base = anything(rnd)
-    image = np.empty((height, width, 3), np.uint8)
-    image[:] = base
-    field = soft_field(rnd, height, width, 0.5, 1.5)
-    image = cv2.multiply(image, field, scale=1 / 128)
+    rows, columns = rnd.randint(2, 4), rnd.randint(2, 5)
+    grid = np.array(
+        [[[rnd.uniform(0.5, 1.5)] for _ in range(columns)] for _ in range(rows)], np.float32
+    )
+    patches = np.clip(grid * np.array(base, np.float32), 0, 255).astype(np.uint8)
+    image = cv2.resize(patches, (width, height), interpolation=cv2.INTER_LINEAR)
     for _ in range(rnd.randint(0, 3)):  # edges of the bumper, of the recess, of the number lamp
         y = rnd.randrange(height)
         slope = round(rnd.gauss(0, 0.04) * width)

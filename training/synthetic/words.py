@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from random import Random
 
 _ONSETS = "B C D F G H J K L M N P R S T V W Y Z BR CH CR DR FL GR KR PL SH SL ST TR TH QU".split()
@@ -42,6 +43,17 @@ def vanity_word(rnd: Random, low: int, high: int) -> str:
 
 def dealer_line(rnd: Random) -> str:
     """A line such as stands on a plate frame: a dealer, a phone number, a web address."""
+    return rnd.choice(_dealer_lines())
+
+
+@lru_cache(maxsize=1)
+def _dealer_lines() -> tuple[str, ...]:
+    """A fixed pool, so that drawn captions can be kept."""
+    rnd = Random(77)
+    return tuple(_make_dealer_line(rnd) for _ in range(500))
+
+
+def _make_dealer_line(rnd: Random) -> str:
     kind = rnd.random()
     name = _syllables(rnd, rnd.randint(4, 8))
     if kind < 0.25:
