@@ -1,0 +1,58 @@
+"""Triton Python backend: `image` -> `char_ids`, `char_probs` on the CPU engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from lprnet_engine import EngineOptions, load_engine
+from lprnet_model_file import read_model_file
+
+from lprnet import contract
+from lprnet.errors import LprnetError
+
+
+class TritonPythonModel:
+    """One batch inference per `execute` call, whatever requests Triton put into it."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the ONNX that the parameter `model_file` names; refuse one that does not fit."""
+        parameters = {
+            key: value["string_value"]
+            for key, value in json.loads(args["model_config"])["parameters"].items()
+        }
+        folder = Path(args["model_repository"]) / args["model_version"]
+        options = EngineOptions(
+            runtime=parameters["runtime"],
+            threads=int(parameters["threads"]),
+            hint=parameters["performance_hint"],
+            cache_dir=parameters["cache_dir"],
+        )
+        try:
+            model = read_model_file(folder / parameters["model_file"])
+            self._engine = load_engine(model.path, model.spec, options)
+        except LprnetError as error:
+            raise pb_utils.TritonModelException(str(error)) from None
+        pb_utils.Logger.log_info(f"engine: {self._engine.description}, {model.description}")
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Requests of `image` UINT8 [n, 3, 48, 96] -> as many responses, in order."""
+        images = [
+            pb_utils.get_input_tensor_by_name(request, contract.IMAGE).as_numpy()
+            for request in requests
+        ]
+        batch = images[0] if len(images) == 1 else np.concatenate(images)
+        ids, probs = self._engine.infer(batch)
+        ends = np.cumsum([len(image) for image in images])
+        return [
+            pb_utils.InferenceResponse(
+                [
+                    pb_utils.Tensor(contract.CHAR_IDS, ids[end - len(image) : end]),
+                    pb_utils.Tensor(contract.CHAR_PROBS, probs[end - len(image) : end]),
+                ]
+            )
+            for image, end in zip(images, ends, strict=True)
+        ]

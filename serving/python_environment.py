@@ -1,0 +1,79 @@
+"""The Python in which Triton's Python backend runs our models: its variables, its packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from serving.errors import PreflightError
+from serving.find import Installation
+
+_QUESTION: Final = """
+import importlib.metadata, importlib.util, json
+def version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown" if importlib.util.find_spec(name) else None
+print(json.dumps({name: version(name) for name in ("numpy", "openvino", "onnxruntime")}
+    | {"cv2": "yes" if importlib.util.find_spec("cv2") else None}))
+"""
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Versions of the packages that the models can import; None where one is missing."""
+
+    numpy: str | None
+    openvino: str | None
+    onnxruntime: str | None
+    cv2: str | None
+
+
+def server_environment(installation: Installation) -> dict[str, str]:
+    """Environment of tritonserver and so of the models' processes."""
+    environment = dict(os.environ)
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # the repository may be read-only
+    environment.pop("PYTHONHOME", None)
+    if installation.uses_our_python:
+        # The stub finds its standard library and packages through the first python3 on PATH.
+        environment["PATH"] = f"{Path(sys.prefix) / 'bin'}:{environment.get('PATH', '')}"
+        library_folder = sysconfig.get_config_var("LIBDIR")
+        if library_folder and (Path(library_folder) / libpython_name()).exists():
+            rest = environment.get("LD_LIBRARY_PATH")
+            environment["LD_LIBRARY_PATH"] = (
+                f"{library_folder}:{rest}" if rest else str(library_folder)
+            )
+    return environment
+
+
+def libpython_name() -> str:
+    """File name of the shared library that the stub of this Python is linked with."""
+    return f"libpython{sys.version_info[0]}.{sys.version_info[1]}.so.1.0"
+
+
+def read_packages(environment: Mapping[str, str]) -> Packages:
+    """Ask the python3 that the models will run in.
+
+    Raises:
+        PreflightError: when there is no working python3.
+    """
+    try:
+        answer = subprocess.run(
+            ["python3", "-c", _QUESTION],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise PreflightError(f"the python3 on PATH does not run: {error}") from error
+    return Packages(**json.loads(answer.stdout))

@@ -1,0 +1,168 @@
+"""Start tritonserver with the model repository, in the foreground.
+
+It listens on this machine only unless --host says otherwise, picks TensorRT where a GPU, the
+backend and a plan are there and the CPU engine elsewhere, and says that it is ready only after a
+known plate was read right through both ensembles. Ctrl-C or SIGTERM ends it.
+
+Examples:
+  lprnet serve
+  lprnet serve --host 0.0.0.0 --grpc-port 9001
+  lprnet serve --profile cpu --log-level info
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from serving.errors import StartError
+from serving.options import DEFAULT_REPOSITORY, LOG_LEVELS, PROTECTED, ServerOptions
+from serving.profile import PROFILES
+from serving.server import TritonServer
+
+_DEFAULTS = ServerOptions()
+POLL_S = 60.0
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no port: 0 (a free one) to 65535")
+    return port
+
+
+def _seconds(text: str) -> int:
+    seconds = int(text)
+    if seconds < 1:
+        raise argparse.ArgumentTypeError("at least 1 second")
+    return seconds
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `lprnet serve`."""
+    add = parser.add_argument
+    add(
+        "--repository",
+        type=Path,
+        default=DEFAULT_REPOSITORY,
+        metavar="FOLDER",
+        help="model repository made by `lprnet repository` (default: the shipped one)",
+    )
+    add(
+        "--profile",
+        choices=("auto", *PROFILES),
+        default=_DEFAULTS.profile,
+        help="engine (default: %(default)s)",
+    )
+    add(
+        "--host",
+        default=_DEFAULTS.host,
+        metavar="ADDRESS",
+        help="address of gRPC and HTTP (default: %(default)s, this machine only)",
+    )
+    for name, what in (("grpc", "gRPC"), ("http", "HTTP"), ("metrics", "metrics")):
+        add(
+            f"--{name}-port",
+            type=_port,
+            default=getattr(_DEFAULTS, f"{name}_port"),
+            metavar="PORT",
+            help=f"{what} port, 0 for a free one (default: %(default)s)",
+        )
+    add(
+        "--metrics-host",
+        default=_DEFAULTS.metrics_host,
+        metavar="ADDRESS",
+        help="address of the metrics (default: %(default)s)",
+    )
+    add(
+        "--open",
+        action="append",
+        choices=PROTECTED,
+        default=[],
+        metavar="PROTOCOL",
+        help="let every client use a protected protocol, may be repeated: " + ", ".join(PROTECTED),
+    )
+    add(
+        "--log-level",
+        choices=LOG_LEVELS,
+        default=_DEFAULTS.log_level,
+        help="least severe lines of tritonserver to show (default: %(default)s)",
+    )
+    add(
+        "--ready-timeout",
+        type=_seconds,
+        default=int(_DEFAULTS.ready_timeout_s),
+        metavar="S",
+        help="seconds from the start to the first right answer (default: %(default)s)",
+    )
+    add(
+        "--exit-timeout",
+        type=_seconds,
+        default=_DEFAULTS.exit_timeout_s,
+        metavar="S",
+        help="seconds for running requests when it ends (default: %(default)s)",
+    )
+    add("--tritonserver", type=Path, metavar="FILE", help="use this tritonserver")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to end.
+
+    Returns:
+        0 when it was told to end.
+
+    Raises:
+        ServingError: when it cannot start, or ended by itself.
+    """
+    options = ServerOptions(
+        repository=args.repository,
+        profile=args.profile,
+        host=args.host,
+        grpc_port=args.grpc_port,
+        http_port=args.http_port,
+        metrics_port=args.metrics_port,
+        metrics_host=args.metrics_host,
+        open_protocols=frozenset(args.open),
+        log_level=args.log_level,
+        ready_timeout_s=args.ready_timeout,
+        exit_timeout_s=args.exit_timeout,
+        tritonserver=args.tritonserver,
+    )
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in signals:
+        signal.signal(number, _interrupt)
+    server = TritonServer(options)
+    try:
+        server.start()
+        print(summary(server), flush=True)
+        while server.wait(POLL_S) is None:
+            pass
+        raise StartError("tritonserver ended by itself; run it with --log-level info")
+    except KeyboardInterrupt:
+        print("stopping", file=sys.stderr)
+    finally:
+        for number in signals:  # a second Ctrl-C must not leave a half-stopped server
+            signal.signal(number, signal.SIG_IGN)
+        server.stop()
+    return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def summary(server: TritonServer) -> str:
+    """What a person wants to know of a server that has just started."""
+    rows = {
+        "server": f"{server.installation.binary} ({server.installation.origin})",
+        "profile": server.profile.name,
+        "engine": server.engine,
+        "gRPC": server.grpc_url,
+        "HTTP": server.http_url,
+        "metrics": server.metrics_url,
+        "ready": f"after {server.start_s:.1f} s; a known plate was read right through both "
+        f"ensembles in {server.probe_s * 1000:.0f} ms",
+    }
+    return "\n".join(f"{name:<9}{value}" for name, value in rows.items()) + "\nCtrl-C ends it."

@@ -1,0 +1,212 @@
+"""A tritonserver as a context manager: checked, started, proven, and ended without a trace."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from dataclasses import replace
+from types import TracebackType
+from typing import Final
+
+import tritonclient.grpc as grpcclient
+from tritonclient.utils import InferenceServerException
+
+from serving import preflight
+from serving.errors import PreflightError, ProbeError, ServingError, StartError
+from serving.find import Installation, find_server
+from serving.guard import GRACE_S, KILL_TIMEOUT_S
+from serving.launch import Launched, launch, stop
+from serving.options import ServerOptions
+from serving.probe import ask, load_probe
+from serving.profile import Profile, choose_profile, gpu_present
+from serving.python_environment import read_packages, server_environment
+from serving.server_log import ServerLog
+
+POLL_S: Final = 0.05
+
+
+class TritonServer:
+    """One server.
+
+    Use it as a context manager, or call `start` and `stop`.
+
+    Attributes:
+        options: with the ports that are really in use, once started.
+        installation, profile: what runs; set by `start`.
+        start_s: from the launch to the right answer to the probe.
+        probe_s: time of that answer through both ensembles.
+
+    Raises:
+        ServingError: from `start` and from entering the context; nothing is left running then.
+    """
+
+    installation: Installation
+    profile: Profile
+    start_s: float
+    probe_s: float
+
+    def __init__(self, options: ServerOptions | None = None) -> None:
+        self.options = ServerOptions() if options is None else options
+        self._launched: Launched | None = None
+        self._log: ServerLog | None = None
+
+    @property
+    def grpc_url(self) -> str:
+        """`HOST:PORT` for clients."""
+        return f"{_reachable(self.options.host)}:{self.options.grpc_port}"
+
+    @property
+    def http_url(self) -> str:
+        """`http://HOST:PORT`."""
+        return f"http://{_reachable(self.options.host)}:{self.options.http_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Address of Triton's Prometheus metrics."""
+        host = _reachable(self.options.metrics_host)
+        return f"http://{host}:{self.options.metrics_port}/metrics"
+
+    @property
+    def engine(self) -> str:
+        """What computes: runtime, threads, file."""
+        described = self._log.engine() if self._log is not None else None
+        return described if described is not None else self.profile.name
+
+    @property
+    def launched(self) -> Launched:
+        """Processes and key of the running server."""
+        if self._launched is None:
+            raise ServingError("the server is not running")
+        return self._launched
+
+    @property
+    def running(self) -> bool:
+        """Whether tritonserver lives (not whether it answers, see `serving.probe`)."""
+        return self._launched is not None and self._launched.process.poll() is None
+
+    def start(self) -> None:
+        """Check, launch, wait for readiness and for the right answer to the probe."""
+        options = self.options
+        preflight.check_repository(options.repository)
+        self.installation = find_server(options.tritonserver)
+        environment = server_environment(self.installation)
+        if self.installation.stub is not None:
+            preflight.check_stub(self.installation.stub, environment)
+        packages = read_packages(environment)
+        preflight.check_packages(self.installation, packages)
+        preflight.check_shared_memory()
+        gpu = gpu_present()
+        self.profile = choose_profile(
+            self.installation, packages, options.repository, options.profile, gpu=gpu
+        )
+        probe = load_probe(options.repository)
+        self.options = _with_ports(options)
+        begin = time.monotonic()
+        self._launched = launch(self.installation, self.profile, self.options, environment, gpu=gpu)
+        assert self._launched.process.stderr is not None
+        self._log = ServerLog(self._launched.process.stderr, options.log_level, gpu=gpu)
+        try:
+            deadline = begin + options.ready_timeout_s
+            self._wait_until_ready(deadline)
+            with grpcclient.InferenceServerClient(self.grpc_url) as client:
+                left_s = max(1.0, deadline - time.monotonic())
+                self.probe_s = ask(client, probe, left_s)
+        except ProbeError as error:
+            self.stop()
+            raise StartError(f"the server started but is not fit to serve: {error}") from error
+        except BaseException:
+            self.stop()
+            raise
+        self.start_s = time.monotonic() - begin
+
+    def stop(self) -> None:
+        """End the server: SIGTERM, then SIGKILL; no process, port or shared memory is left."""
+        launched, self._launched = self._launched, None
+        if launched is None:
+            return
+        stop(launched, self.options.exit_timeout_s + GRACE_S + KILL_TIMEOUT_S)
+        if self._log is not None:
+            self._log.close()
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait for the server to end by itself: its exit code, or None when it still runs."""
+        try:
+            return self.launched.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _wait_until_ready(self, deadline: float) -> None:
+        address = (_reachable(self.options.host), self.options.grpc_port)
+        while time.monotonic() < deadline:
+            if not self.running:
+                raise StartError(self._why_ended())
+            # A channel that is opened too early waits a second before it tries again.
+            if _listens(address) and self._says_ready():
+                return
+            time.sleep(POLL_S)
+        raise StartError(
+            f"tritonserver was not ready after {self.options.ready_timeout_s:g} s; the end of its "
+            f"log: {self._log_end()}"
+        )
+
+    def _says_ready(self) -> bool:
+        try:
+            with grpcclient.InferenceServerClient(self.grpc_url) as client:
+                return bool(client.is_server_ready(client_timeout=1))
+        except InferenceServerException:
+            return False
+
+    def _why_ended(self) -> str:
+        assert self._log is not None
+        self._log.close()
+        failure = self._log.load_failure()
+        if failure is not None:
+            return f"tritonserver could not load the model {failure}"
+        return f"tritonserver ended while starting; the end of its log: {self._log_end()}"
+
+    def _log_end(self) -> str:
+        assert self._log is not None
+        return " | ".join(line for line in self._log.tail(5) if line)
+
+    def __enter__(self) -> TritonServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _reachable(host: str) -> str:
+    """Address at which this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _with_ports(options: ServerOptions) -> ServerOptions:
+    """Replace each port 0 by a free one; check that the others are free."""
+    chosen: list[int] = []
+    for what, host, port, option in (
+        ("gRPC", options.host, options.grpc_port, "--grpc-port"),
+        ("HTTP", options.host, options.http_port, "--http-port"),
+        ("metrics", options.metrics_host, options.metrics_port, "--metrics-port"),
+    ):
+        if port in chosen and port != 0:
+            raise PreflightError(f"{option} {port} is another port of this server already")
+        if port != 0:
+            preflight.check_port(what, host, port, option)
+        chosen.append(port if port != 0 else preflight.free_port(host, chosen))
+    grpc_port, http_port, metrics_port = chosen
+    return replace(options, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
