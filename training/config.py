@@ -1,0 +1,215 @@
+"""Typed configuration of a training run, read from TOML; unknown keys are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lprnet.charset import DEFAULT_CHARSET, Charset
+from lprnet.errors import LprnetError
+from lprnet.plate_spec import PlateSpec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+class ConfigError(LprnetError):
+    """A configuration with an unknown key, a wrong type or values that contradict."""
+
+
+@dataclass(frozen=True)
+class NetworkSection:
+    """Which network; `options` are fields of `SmallConfig`."""
+
+    name: str = "small"
+    options: dict[str, Any] = field(default_factory=dict)
+    characters: str = ""  # alphabet in order; empty = 0-9 A-Z
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """What is learnt from and what is measured on."""
+
+    train: list[str] = field(default_factory=list)  # folders of labelled sets
+    validation: list[str] = field(default_factory=list)  # never learnt from
+    real_share: float = 0.5  # of each batch, 0..1; the rest is synthetic
+    balance: float = 0.5  # 0 = by size, 1 = every (source, region) group alike
+    trusted_boost: float = 1.5  # weight of given labels over pseudo-labels
+    synthetic_regions: list[str] = field(default_factory=list)  # empty = generator's own mix
+    synthetic_plates: int = 20_000  # plates of one generation on disk
+    synthetic_generations: int = 3  # generations drawn from at a time
+    synthetic_refresh_steps: int = 1_000  # steps after which the next generation enters
+    cache: str = "~/.cache/lprnet"  # re-makeable
+
+
+@dataclass(frozen=True)
+class OptimSection:
+    """How the weights move."""
+
+    steps: int = 20_000
+    batch: int = 128  # crops per step and process
+    learning_rate: float = 2e-3  # peak
+    weight_decay: float = 0.02
+    warmup_steps: int = 500
+    decay_share: float = 1.0  # share of the steps, at the end, that follows the cosine to zero
+    clip_norm: float = 2.0  # gradient norm; larger ones are scaled down
+    ema_decay: float = 0.999
+    frame_loss: float = 1.0  # weight of the framewise loss on synthetic plates at the start
+    frame_loss_steps: int = 4_000  # steps over which that weight falls to `frame_loss_floor`
+    frame_loss_floor: float = 0.1
+    label_smoothing: float = 0.0  # of the framewise loss, 0..1
+    amp: str = "auto"  # "bf16", "off" or "auto": bf16 where the hardware multiplies it
+    compile: bool = False  # torch.compile the network
+    threads: int = 0  # CPU threads of the network; 0 = torch's own choice
+    workers: int = 1  # data processes
+    freeze: list[str] = field(default_factory=list)  # name prefixes of parameters held fast
+    early_stop_evaluations: int = 0  # stop after so many without a better score; 0 = never
+
+
+@dataclass(frozen=True)
+class LogSection:
+    """What is written and when."""
+
+    evaluate_every: int = 1_000  # steps
+    checkpoint_every: int = 250  # steps
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run. `seed` fixes data order, augmentation and initial weights."""
+
+    seed: int = 1
+    network: NetworkSection = field(default_factory=NetworkSection)
+    data: DataSection = field(default_factory=DataSection)
+    optim: OptimSection = field(default_factory=OptimSection)
+    log: LogSection = field(default_factory=LogSection)
+
+    def __post_init__(self) -> None:
+        _between("data.real_share", self.data.real_share, 0, 1)
+        _between("data.balance", self.data.balance, 0, 1)
+        _between("optim.decay_share", self.optim.decay_share, 0, 1)
+        _between("optim.ema_decay", self.optim.ema_decay, 0, 1)
+        for name in ("steps", "batch"):
+            if getattr(self.optim, name) < 1:
+                raise ConfigError(f"optim.{name} must be at least 1")
+        if self.optim.amp not in ("auto", "bf16", "off"):
+            raise ConfigError(f"optim.amp must be auto, bf16 or off, not {self.optim.amp!r}")
+        if self.data.real_share > 0 and not self.data.train:
+            raise ConfigError(
+                "data.train is empty: name labelled sets (--train DIR...) or set data.real_share=0"
+            )
+
+    def spec(self) -> PlateSpec:
+        """Plate spec of the network that this run trains."""
+        from training.network import network_spec
+
+        steps, rows = network_spec(self.network.name)
+        characters = self.network.characters
+        charset = Charset.from_text(characters) if characters else DEFAULT_CHARSET
+        return PlateSpec(charset=charset, time_steps=steps, rows=rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionaries; `from_dict` reads them back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """Read nested dictionaries. Raises ConfigError for unknown keys and wrong types."""
+        made = _build(cls, values, "")
+        assert isinstance(made, cls)
+        return made
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        overrides: list[str] | None = None,
+        *,
+        train: list[str] | None = None,
+        validation: list[str] | None = None,
+    ) -> TrainConfig:
+        """Read a config file and lay `section.key=value` overrides on top.
+
+        Args:
+            name: path of a TOML file, or the name of one in training/configs/.
+            overrides: e.g. ``["optim.steps=100", "data.balance=0.7"]``, TOML values.
+            train, validation: labelled sets that take the place of the file's.
+
+        Raises:
+            ConfigError: for a missing file, bad TOML, unknown keys or wrong types.
+        """
+        path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
+            raise ConfigError(f"no config {name!r}: name a TOML file or one of {known}")
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path.name} is not valid TOML: {error}") from error
+        for override in overrides or []:
+            _override(values, override)
+        for key, sets in (("train", train), ("validation", validation)):
+            if sets is not None:
+                values.setdefault("data", {})[key] = list(sets)
+        return cls.from_dict(values)
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} must be within {low}..{high}, not {value}")
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override!r}: write section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    *sections, last = key.strip().split(".")
+    target = values
+    for section in sections:
+        target = target.setdefault(section, {})
+    target[last] = value
+
+
+def _build(cls: type, values: Any, where: str) -> object:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where or 'config'} must be a table, not {values!r}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    unknown = set(values) - known
+    if unknown:
+        place = f" in [{where}]" if where else ""
+        raise ConfigError(f"unknown key(s) {sorted(unknown)}{place}: known are {sorted(known)}")
+    made: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{where}.{name}" if where else name
+        hint = hints[name]
+        made[name] = (
+            _build(hint, value, path) if dataclasses.is_dataclass(hint) else _typed(hint, value, path)
+        )
+    return cls(**made)
+
+
+def _typed(hint: Any, value: Any, path: str) -> Any:
+    base = typing.get_origin(hint) or hint
+    if base is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    wrong_bool = isinstance(value, bool) and base is not bool
+    if not isinstance(base, type) or isinstance(base, types.UnionType):
+        raise TypeError(f"config field {path} has an unsupported type {hint}")
+    if wrong_bool or not isinstance(value, base):
+        raise ConfigError(f"{path} must be {base.__name__}, not {value!r}")
+    return value

@@ -1,0 +1,205 @@
+"""Synthetic plates on disk, a generation at a time, rendered ahead of the trainer.
+
+Generation g holds the plates of seeds (seed, g, 0..n-1), so it is the same whenever and wherever
+it is rendered. Step s draws from the newest `generations` ones up to s // refresh_steps: a killed
+run resumes with exactly the plates it would have seen.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from lprnet.image import UInt8Array
+from training.config import DataSection
+from training.synthetic import PlateGenerator
+
+MAX_CHARACTERS = 16
+
+
+@dataclass(frozen=True)
+class PooledPlate:
+    """One rendered plate as the trainer needs it.
+
+    Attributes:
+        image: UINT8 [H, W, 3] RGB, a view that must not be written to.
+        text: label.
+        quad: FP32 [4, 2], plate corners in pixels of `image`.
+        centres: FP32 [L, 2], middle of each character in pixels of `image`.
+        rows: UINT8 [L], 0 = top or only line, 1 = bottom line.
+    """
+
+    image: UInt8Array
+    text: str
+    quad: npt.NDArray[np.float32]
+    centres: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.uint8]
+
+
+class Generation:
+    """One rendered generation, memory-mapped."""
+
+    def __init__(self, path: Path) -> None:
+        self._pixels = np.memmap(path / "pixels.bin", dtype=np.uint8, mode="r")
+        with np.load(path / "index.npz") as index:
+            self._offset = index["offset"]
+            self._shape = index["shape"]
+            self._text = index["text"]
+            self._quad = index["quad"]
+            self._centres = index["centres"]
+            self._rows = index["rows"]
+
+    def __len__(self) -> int:
+        return len(self._offset)
+
+    def __getitem__(self, index: int) -> PooledPlate:
+        height, width = self._shape[index]
+        start = self._offset[index]
+        text = str(self._text[index])
+        return PooledPlate(
+            self._pixels[start : start + height * width * 3].reshape(height, width, 3),
+            text,
+            self._quad[index],
+            self._centres[index, : len(text)],
+            self._rows[index, : len(text)],
+        )
+
+
+def render_generation(path: Path, regions: list[str], seed: int, number: int, count: int) -> None:
+    """Render generation `number` into `path`, which appears only when complete."""
+    generator = PlateGenerator(regions=regions or None, photography=False)
+    staged = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    offset = np.zeros(count, np.int64)
+    shape = np.zeros((count, 2), np.int32)
+    quad = np.zeros((count, 4, 2), np.float32)
+    centres = np.zeros((count, MAX_CHARACTERS, 2), np.float32)
+    rows = np.zeros((count, MAX_CHARACTERS), np.uint8)
+    texts, at = [], 0
+    with (staged / "pixels.bin").open("wb") as file:
+        bar = tqdm(range(count), desc=f"plates of generation {number}", disable=None, leave=False)
+        for index in bar:
+            plate = generator.sample(np.random.default_rng([seed, number, index]))
+            length = len(plate.text)
+            if length > MAX_CHARACTERS:
+                raise ValueError(f"generator wrote {plate.text!r}: over {MAX_CHARACTERS} characters")
+            offset[index], shape[index] = at, plate.image.shape[:2]
+            quad[index] = plate.plate_quad
+            boxes = plate.char_boxes
+            centres[index, :length] = (boxes[:, :2] + boxes[:, 2:]) / 2
+            rows[index, :length] = plate.char_rows
+            texts.append(plate.text)
+            at += file.write(plate.image.tobytes())
+    np.savez(
+        staged / "index.npz",
+        offset=offset,
+        shape=shape,
+        text=np.array(texts),
+        quad=quad,
+        centres=centres,
+        rows=rows,
+    )
+    try:
+        staged.replace(path)
+    except OSError:  # another process finished the same generation first; both are equal
+        shutil.rmtree(staged)
+        if not path.is_dir():
+            raise
+
+
+def _render_in_background(path: Path, data: DataSection, seed: int, number: int) -> None:
+    os.nice(5)  # the next generation must not slow the present step
+    render_generation(path, data.synthetic_regions, seed, number, data.synthetic_plates)
+
+
+class SyntheticPool:
+    """The generations that a run draws from.
+
+    Args:
+        data: sizes and cache folder.
+        seed: the run's seed.
+        revision: digest of the generator's sources and fonts, so that an edited generator
+            does not serve yesterday's plates.
+    """
+
+    def __init__(self, data: DataSection, seed: int, revision: str) -> None:
+        self._data = data
+        self._seed = seed
+        regions = "-".join(data.synthetic_regions) or "all"
+        self._folder = Path(data.cache).expanduser() / "synthetic"
+        self._name = f"{revision}-{regions[:40]}-{data.synthetic_plates}-{seed}"
+        self._open: dict[int, Generation] = {}
+        self._renderer: multiprocessing.process.BaseProcess | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}, "_renderer": None}  # opened anew by each process
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{self._name}-{number:04d}"
+
+    def numbers_at(self, step: int) -> range:
+        """Generations that step `step` draws from."""
+        newest = step // self._data.synthetic_refresh_steps
+        return range(max(0, newest - self._data.synthetic_generations + 1), newest + 1)
+
+    def ensure(self, step: int) -> None:
+        """Have every generation of `step` on disk (blocks) and the next one on its way."""
+        for number in self.numbers_at(step):
+            if not self._path(number).is_dir():
+                if self._renderer is not None:
+                    self._renderer.join()
+                if not self._path(number).is_dir():
+                    data = self._data
+                    render_generation(
+                        self._path(number),
+                        data.synthetic_regions,
+                        self._seed,
+                        number,
+                        data.synthetic_plates,
+                    )
+        upcoming = self.numbers_at(step).stop
+        busy = self._renderer is not None and self._renderer.is_alive()
+        if not busy and not self._path(upcoming).is_dir():
+            context = multiprocessing.get_context("spawn")
+            self._renderer = context.Process(
+                target=_render_in_background,
+                args=(self._path(upcoming), self._data, self._seed, upcoming),
+                daemon=True,
+            )
+            self._renderer.start()
+        for old in range(self.numbers_at(step).start - 1):
+            shutil.rmtree(self._path(old), ignore_errors=True)
+
+    def generations(self, step: int) -> list[Generation]:
+        """Opened generations of `step`; `ensure` must have been called."""
+        wanted = self.numbers_at(step)
+        for number in [n for n in self._open if n not in wanted]:
+            del self._open[number]
+        for number in wanted:
+            if number not in self._open:
+                self._open[number] = Generation(self._path(number))
+        return [self._open[number] for number in wanted]
+
+
+def generator_revision() -> str:
+    """Digest of the generator's sources and region files, 12 hexadecimal digits."""
+    import hashlib
+
+    import training.synthetic
+
+    folder = Path(training.synthetic.__file__).parent
+    hasher = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".py", ".toml"):
+            hasher.update(path.relative_to(folder).as_posix().encode())
+            hasher.update(path.read_bytes())
+    return hasher.hexdigest()[:12]

@@ -1,0 +1,131 @@
+"""Train or fine-tune a recogniser.
+
+Examples:
+  lprnet train --config debug
+  lprnet train --config small --train ../shared/data/train/* --val ../shared/data/val/*
+  lprnet train --config finetune --train my_plates --init-from shipped --run runs/mine
+  torchrun --nproc-per-node 4 lprnet_cli.py train --config small --train sets/* --val val/*
+
+A run's folder (--run) holds last.pt, best.pt, log.jsonl and TensorBoard events. Called again with
+the same configuration, a run that was killed goes on where its last checkpoint stands.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from lprnet.errors import LprnetError
+from training.checkpoint import load_checkpoint, transfer_weights
+from training.config import ConfigError, TrainConfig
+from training.data.batches import Batches
+from training.data.cache import CropCache
+from training.data.pool import SyntheticPool, generator_revision
+from training.data.records import Record, read_set
+from training.distributed import World, join_world, leave_world
+from training.loop import Trainer
+from training.network import build_network
+from training.validation import ValidationSet
+
+SHIPPED = Path(__file__).parent / "weights" / "small.pt"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `lprnet train`."""
+    parser.add_argument(
+        "--config", default="small", help="TOML file or a name in training/configs (default: small)"
+    )
+    parser.add_argument("--train", nargs="+", metavar="SET", help="labelled sets to learn from")
+    parser.add_argument("--val", nargs="+", metavar="SET", help="labelled sets to measure on")
+    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/CONFIG)")
+    parser.add_argument(
+        "--init-from", metavar="CKPT", help="start from these weights; 'shipped' for our own"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a configuration key, e.g. optim.steps=2000 (repeatable)",
+    )
+    parser.add_argument(
+        "--stop-at", type=int, metavar="STEP", help="leave after this step; run again to go on"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns 0."""
+    config = TrainConfig.load(
+        args.config, args.overrides, train=args.train, validation=args.val
+    )
+    folder = args.run if args.run is not None else Path("runs") / Path(args.config).stem
+    if config.optim.threads:
+        torch.set_num_threads(config.optim.threads)
+    world = join_world()
+    try:
+        trainer = make_trainer(config, folder, world, args.init_from)
+        resumed = trainer.resume()
+        if world.leads:
+            origin = f"resumed at step {trainer.step}" if resumed else "new"
+            print(f"run {folder} ({origin}): {config.optim.steps} steps on {world.device}")
+        metrics = trainer.train(args.stop_at)
+        if world.leads and metrics:
+            mean = 100 * metrics["mean_exact_match"]
+            print(f"mean exact match {mean:.2f} % at step {metrics['step']}; weights in {folder}")
+    finally:
+        leave_world()
+    return 0
+
+
+def usable(records: list[Record], config: TrainConfig) -> list[Record]:
+    """Records whose text the network can write at all; the others are counted and left out."""
+    spec = config.spec()
+    good = [
+        r
+        for r in records
+        if r.text
+        and not spec.charset.unknown(r.text)
+        and spec.min_time_steps(r.text) <= spec.time_steps
+    ]
+    left_out = len(records) - len(good)
+    if left_out:
+        print(f"{left_out} of {len(records)} labels are empty, too long or outside the charset")
+    if not good:
+        raise LprnetError("no usable label in the training sets: see `lprnet data check`")
+    return good
+
+
+def make_trainer(
+    config: TrainConfig, folder: Path, world: World, init_from: str | None = None
+) -> Trainer:
+    """Put a run together from its configuration."""
+    torch.manual_seed(config.seed)
+    spec = config.spec()
+    data = config.data
+    records: list[Record] = []
+    crops = None
+    if data.real_share > 0:
+        records = usable([r for s in data.train for r in read_set(Path(s))], config)
+        crops = CropCache(records, Path(data.cache))
+    pool = None
+    if data.real_share < 1:
+        pool = SyntheticPool(data, config.seed, generator_revision())
+    validation = [ValidationSet(Path(s), spec) for s in data.validation]
+    network = build_network(config.network.name, spec, config.network.options)
+    if init_from is not None:
+        source = load_checkpoint(SHIPPED if init_from == "shipped" else Path(init_from))
+        if source.network_name != config.network.name:
+            raise ConfigError(
+                f"{init_from} holds a {source.network_name}, the configuration a "
+                f"{config.network.name}"
+            )
+        new = transfer_weights(source, network, spec)
+        if new and world.leads:
+            print(f"characters that the weights did not know: {' '.join(new)}")
+    batches = Batches(config, spec, records, crops, pool, rank=world.rank)
+    return Trainer(config, network, batches, pool, validation, folder, world)
+
+
