@@ -88,8 +88,7 @@ def assemble(onnx: Path | None = None, out: Path | None = None) -> Assembled:
             _copy_repository(folder)
         engine_folder = folder / contract.ENGINE_MODEL / "1"
         target = engine_folder / ONNX_NAME
-        if source.resolve() != target.resolve():
-            _replace(target, source.read_bytes())
+        if _replace(target, source.read_bytes()):
             _drop_plan(engine_folder)
         for name in PYTHON_MODELS:
             version_folder = folder / name / "1"
@@ -192,14 +191,19 @@ def _json_bytes(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, indent=2, ensure_ascii=True) + "\n").encode("ascii")
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that a server that starts meanwhile sees the old or the new one, whole."""
+def _replace(path: Path, data: bytes) -> bool:
+    """Write a file so that a server that starts meanwhile sees the old or the new one, whole.
+
+    Returns:
+        Whether the file was another one before.
+    """
     if path.is_file() and path.read_bytes() == data:
-        return
+        return False
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)
     part.replace(path)
+    return True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -101,7 +101,7 @@ class TritonServer:
             self.installation, packages, options.repository, options.profile, gpu=gpu
         )
         probe = load_probe(options.repository)
-        self.options = _with_ports(options)
+        self.options = resolve_ports(options)
         begin = time.monotonic()
         self._launched = launch(self.installation, self.profile, self.options, environment, gpu=gpu)
         assert self._launched.process.stderr is not None
@@ -195,7 +195,7 @@ def _listens(address: tuple[str, int]) -> bool:
         return False
 
 
-def _with_ports(options: ServerOptions) -> ServerOptions:
+def resolve_ports(options: ServerOptions) -> ServerOptions:
     """Replace each port 0 by a free one; check that the others are free."""
     chosen: list[int] = []
     for what, host, port, option in (

@@ -95,8 +95,10 @@ def load_engine(path: Path, spec: PlateSpec, options: EngineOptions) -> Engine:
     loader = _OpenVino if wanted[0] == "openvino" else _OnnxRuntime
     try:
         engine = loader(path, spec, options, threads)
-    except RuntimeError as error:  # what both runtimes raise for a file that they cannot run
-        reason = str(error).strip().splitlines()[-1]
+    except LprnetError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no common base of their own
+        reason = str(error).strip().splitlines()[-1].replace(str(path), path.name)
         raise LprnetError(f"{wanted[0]} cannot run {path.name}: {reason}") from error
     for size in options.warmup_batches:
         engine.infer(np.zeros((size, *spec.image_shape), np.uint8))

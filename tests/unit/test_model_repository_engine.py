@@ -1,0 +1,127 @@
+"""The engine's checks at load and its two runtimes, outside the server."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from lprnet import contract
+from lprnet.charset import TAO_US_CHARSET
+from lprnet.ctc import decode
+from lprnet.errors import LprnetError, SpecError
+from lprnet.plate_spec import DEFAULT_SPEC, PlateSpec
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from onnx_samples import build_onnx, paint, sign, write_onnx
+
+ENGINE_FOLDER = Path(__file__).resolve().parents[2] / "model_repository" / "lprnet" / "1"
+
+
+def load_module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ENGINE_FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+engine = load_module("lprnet_engine")
+model_file = load_module("lprnet_model_file")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Version folder of an assembled engine."""
+    path = write_onnx(tmp_path / "model.onnx")
+    facts = {
+        "onnx_sha256": model_file.hashlib.sha256(path.read_bytes()).hexdigest(),
+        "plate_spec_digest": DEFAULT_SPEC.digest,
+        "network": "sample",
+        "precision": "fp32",
+        "version": "1",
+    }
+    (tmp_path / contract.MODEL_RECORD_FILE).write_text(json.dumps(facts))
+    (tmp_path / contract.SPEC_FILE).write_text(DEFAULT_SPEC.to_json())
+    return tmp_path
+
+
+def test_files_of_one_kin_are_taken(folder: Path) -> None:
+    model = model_file.read_model_file(folder / "model.onnx")
+    assert model.spec == DEFAULT_SPEC
+    assert model.description == "sample fp32 1"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", contract.MODEL_RECORD_FILE, contract.SPEC_FILE])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(SpecError, match=name):
+        model_file.read_model_file(folder / "model.onnx")
+
+
+def test_an_onnx_that_was_replaced_is_refused(folder: Path) -> None:
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(SpecError, match=r"model\.onnx is not the file that model\.json names"):
+        model_file.read_model_file(folder / "model.onnx")
+
+
+def test_a_plate_spec_of_other_weights_is_refused(folder: Path) -> None:
+    (folder / contract.SPEC_FILE).write_text(PlateSpec(charset=TAO_US_CHARSET).to_json())
+    with pytest.raises(SpecError, match=r"is not the plate spec of model\.onnx"):
+        model_file.read_model_file(folder / "model.onnx")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"onnx_sha256": 1}'])
+def test_a_record_that_is_none_is_refused(folder: Path, text: str) -> None:
+    (folder / contract.MODEL_RECORD_FILE).write_text(text)
+    with pytest.raises(SpecError, match=r"model\.json is no record"):
+        model_file.read_model_file(folder / "model.onnx")
+
+
+@pytest.mark.parametrize("runtime", engine.RUNTIMES)
+def test_both_runtimes_read_the_same_whatever_the_batch(tmp_path: Path, runtime: str) -> None:
+    path = write_onnx(tmp_path / "model.onnx")
+    options = engine.EngineOptions(runtime=runtime, threads=1, warmup_batches=())
+    loaded = engine.load_engine(path, DEFAULT_SPEC, options)
+    texts = ["A", "AA00", "M8K", "", "0123456789ABCDEFGHIJK", "ZZ", "HH111", "B"]
+    crops = np.stack([paint(text) for text in texts])
+    ids, probs = loaded.infer(crops)
+    assert (ids.dtype, probs.dtype) == (np.int32, np.float32)
+    assert list(decode(ids, probs, DEFAULT_SPEC).plates) == texts
+    for row, crop in enumerate(crops):
+        alone_ids, alone_probs = loaded.infer(crop[np.newaxis])
+        np.testing.assert_array_equal(alone_ids[0], ids[row])
+        np.testing.assert_array_equal(alone_probs[0], probs[row])
+
+
+@pytest.mark.parametrize("runtime", engine.RUNTIMES)
+def test_a_graph_with_another_time_axis_is_refused(tmp_path: Path, runtime: str) -> None:
+    path = tmp_path / "model.onnx"
+    model = build_onnx(time_steps=24)
+    path.write_bytes(sign(model, DEFAULT_SPEC, network="sample", precision="fp32"))
+    with pytest.raises(SpecError, match=r"char_ids int32 \[-1, 24\].*expected"):
+        engine.load_engine(path, DEFAULT_SPEC, engine.EngineOptions(runtime=runtime))
+
+
+@pytest.mark.parametrize("runtime", engine.RUNTIMES)
+def test_a_file_that_the_runtime_cannot_read_is_one_line(tmp_path: Path, runtime: str) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"no model")
+    with pytest.raises(LprnetError, match=r"cannot run model\.onnx") as caught:
+        engine.load_engine(path, DEFAULT_SPEC, engine.EngineOptions(runtime=runtime))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LprnetError, match="tflite"):
+        engine.load_engine(
+            tmp_path / "model.onnx", DEFAULT_SPEC, engine.EngineOptions(runtime="tflite")
+        )
