@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lprnet.errors import ImageError
+from lprnet.exif import UPRIGHT, turn_upright
 from lprnet.image_header import read_header
 from lprnet.plate_spec import INPUT_HEIGHT_PX, INPUT_WIDTH_PX
 
@@ -59,16 +60,17 @@ def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> UInt8Arra
         )
     header = read_header(data)
     check_size(header.height_px, header.width_px, limits)
+    # Orientation is ours for every format: OpenCV applies it to some formats and flags only.
     flags = cv2.IMREAD_UNCHANGED if header.has_alpha else cv2.IMREAD_COLOR
+    flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         pixels = None
     if pixels is None:
         raise ImageError("corrupt", f"the {header.format} picture is corrupt: it does not decode")
-    if header.has_alpha:
-        return to_rgb(pixels, bgr=True)
-    return _bgr_to_rgb(pixels)
+    image = to_rgb(pixels, bgr=True) if header.has_alpha else _bgr_to_rgb(pixels)
+    return image if header.orientation == UPRIGHT else turn_upright(image, header.orientation)
 
 
 def check_size(height_px: int, width_px: int, limits: ImageLimits = DEFAULT_LIMITS) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lprnet.errors import ImageError
+from lprnet.exif import UPRIGHT, read_orientation
 
 Format = Literal["JPEG", "PNG", "WebP", "BMP"]
 
@@ -29,12 +30,14 @@ class ImageHeader:
         format: by content, not by file name.
         width_px, height_px: as stored, before EXIF orientation.
         has_alpha: whether the pixels carry transparency.
+        orientation: EXIF orientation 1..8, 1 = upright.
     """
 
     format: Format
     width_px: int
     height_px: int
     has_alpha: bool
+    orientation: int = UPRIGHT
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -68,6 +71,7 @@ def _truncated(kind: Format) -> ImageError:
 
 def _jpeg(data: bytes) -> ImageHeader:
     size: tuple[int, int] | None = None
+    orientation = UPRIGHT
     at = 2
     while True:
         if at + 2 > len(data):
@@ -87,6 +91,8 @@ def _jpeg(data: bytes) -> ImageHeader:
         if marker in _JPEG_FRAME:
             height, width = struct.unpack_from(">HH", data, at + 3)
             size = (width, height)
+        if marker == 0xE1 and data[at + 2 : at + 8] == b"Exif\0\0":
+            orientation = read_orientation(data[at + 8 : at + length])
         if marker == 0xDA:
             break
         at += length
@@ -95,7 +101,7 @@ def _jpeg(data: bytes) -> ImageHeader:
     # Within entropy-coded data 0xFF is always stuffed, so this can only be the end marker.
     if data.find(b"\xff\xd9", at) < 0:
         raise _truncated("JPEG")
-    return ImageHeader("JPEG", size[0], size[1], has_alpha=False)
+    return ImageHeader("JPEG", size[0], size[1], has_alpha=False, orientation=orientation)
 
 
 def _png(data: bytes) -> ImageHeader:
@@ -103,6 +109,7 @@ def _png(data: bytes) -> ImageHeader:
     if kind != b"IHDR" or length != 13:
         raise ImageError("corrupt", "the PNG picture is corrupt: its header chunk is missing")
     has_alpha = colour in (4, 6)
+    orientation = UPRIGHT
     at = 8
     while True:
         if at + 12 > len(data):
@@ -110,8 +117,10 @@ def _png(data: bytes) -> ImageHeader:
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"tRNS":
             has_alpha = True
+        if kind == b"eXIf":
+            orientation = read_orientation(data[at + 8 : at + 8 + length])
         if kind == b"IEND":
-            return ImageHeader("PNG", width, height, has_alpha)
+            return ImageHeader("PNG", width, height, has_alpha, orientation)
         at += 12 + length
 
 
@@ -124,7 +133,8 @@ def _webp(data: bytes) -> ImageHeader:
         flags = data[20]
         width = 1 + int.from_bytes(data[24:27], "little")
         height = 1 + int.from_bytes(data[27:30], "little")
-        return ImageHeader("WebP", width, height, has_alpha=bool(flags & 0x10))
+        orientation = _webp_orientation(data) if flags & 0x08 else UPRIGHT
+        return ImageHeader("WebP", width, height, bool(flags & 0x10), orientation)
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
         return ImageHeader("WebP", width & 0x3FFF, height & 0x3FFF, has_alpha=False)
@@ -133,6 +143,17 @@ def _webp(data: bytes) -> ImageHeader:
         width, height = 1 + (bits & 0x3FFF), 1 + ((bits >> 14) & 0x3FFF)
         return ImageHeader("WebP", width, height, has_alpha=bool(bits >> 28 & 1))
     raise ImageError("corrupt", "the WebP picture is corrupt: unknown first chunk")
+
+
+def _webp_orientation(data: bytes) -> int:
+    at = 12
+    while at + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, at)
+        if kind == b"EXIF":
+            block = data[at + 8 : at + 8 + length]
+            return read_orientation(block.removeprefix(b"Exif\0\0"))
+        at += 8 + length + length % 2
+    return UPRIGHT
 
 
 def _bmp(data: bytes) -> ImageHeader:

@@ -26,6 +26,7 @@ from training.data.pool import SyntheticPool, generator_revision
 from training.data.records import Record, read_set
 from training.distributed import World, join_world, leave_world
 from training.loop import Trainer
+from training.memory import keep_freed_memory
 from training.network import build_network
 from training.validation import ValidationSet
 
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.run if args.run is not None else Path("runs") / Path(args.config).stem
     if config.optim.threads:
         torch.set_num_threads(config.optim.threads)
+    keep_freed_memory()
     world = join_world()
     try:
         trainer = make_trainer(config, folder, world, args.init_from)

@@ -24,13 +24,12 @@ def draw_band(
     """A band at the left, right or top edge of the plate, in place."""
     height, width = image.shape[:2]
     size = int(band.mm * px_per_mm)
+    y0, y1 = (0, int(height * band.share)) if band.share > 0 else (
+        int(height * (1 + band.share)), height
+    )
+    x0, x1 = (width - size, width) if band.side == "right" else (0, size)
     if band.side == "top":
-        box = (0, 0, width, size)
-    elif band.side == "right":
-        box = (width - size, 0, width, int(height * band.share))
-    else:
-        box = (0, 0, size, int(height * band.share))
-    x0, y0, x1, y1 = box
+        x0, y0, x1, y1 = 0, 0, width, size
     part = image[y0:y1, x0:x1]
     part[:] = tinted(rnd, band.colour, 16)
     high, wide = part.shape[:2]
@@ -165,6 +164,9 @@ def draw_seal(
         if rnd.random() < 0.85:
             _disc(image, (cx, y + r), r, tinted(rnd, bright), rnd)
         _disc(image, (cx, y + h - r * 1.15), r * 1.1, tinted(rnd, "silver"), rnd)
+    elif kind == "twin":
+        for share in (0.3, 0.68):
+            _disc(image, (cx, y + h * share), w * 0.24, anything(rnd), rnd)
     elif kind == "disc":
         _disc(image, (cx, cy), min(w, h) * 0.42, tinted(rnd, "silver"), rnd)
     elif kind == "shield":

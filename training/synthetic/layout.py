@@ -51,6 +51,7 @@ def place(
 ) -> list[Placed]:
     """Boxes of all drawn tokens, in the order of the tokens."""
     rows = 1 + max(token.row for token in tokens)
+    spread = rnd.uniform(0.5, 1.0) if style.align == "spread" else max(0.0, rnd.uniform(-0.6, 0.6))
     left, top, right, bottom = style.inset_mm
     width, height = style.size_mm
     placed: list[Placed] = []
@@ -64,7 +65,7 @@ def place(
         x0, x1 = left + extra[0], width - right - extra[1]
         line = [token for token in tokens if token.row == row]
         placed += _place_line(
-            line, style, die, library, rnd, (x0, x1, centre_y, char_w * die.widen, char_h)
+            line, style, die, library, rnd, spread, (x0, x1, centre_y, char_w * die.widen, char_h)
         )
     return placed
 
@@ -75,6 +76,7 @@ def _place_line(
     die: Die,
     library: FontLibrary,
     rnd: Random,
+    spread: float,
     room: tuple[float, float, float, float, float],
 ) -> list[Placed]:
     x0, x1, centre_y, char_w, char_h = room
@@ -105,10 +107,9 @@ def _place_line(
     room_mm = x1 - x0
     squeeze = min(1.0, room_mm / max(total, 1.0))
     slack = max(0.0, room_mm - total * squeeze)
-    if style.align == "spread" and len(line) > 1:
-        share = min(0.8 * char_w, slack / (len(line) - 1)) * rnd.uniform(0.5, 1.0)
-        advances = [a + share if a > 0 else a for a in advances]
-        slack = max(0.0, room_mm - (sum(advances) - style.gap_mm - share) * squeeze)
+    if spread > 0 and slack > 0:
+        advances = _spread(line, advances, slack, spread)
+        slack = max(0.0, room_mm - (sum(advances) - style.gap_mm))
     pen = x0 + slack * (0.5 + rnd.uniform(-0.12, 0.12))
     if style.align == "left":
         pen = x0
@@ -123,6 +124,16 @@ def _place_line(
         placed.append(Placed(token, x, y, ink_w, high))
         pen += advance * squeeze
     return placed
+
+
+def _spread(
+    line: Sequence[Token], advances: Sequence[float], slack: float, spread: float
+) -> list[float]:
+    """Give a share of the free room to the gaps, most of it to those that separate groups."""
+    weights = [0.0 if a <= 0 else 4.0 if t.kind != "char" else 0.6 for t, a in zip(line, advances, strict=True)]
+    weights[-1] = 0.0
+    total = max(sum(weights), 1e-6)
+    return [a + slack * spread * w / total for a, w in zip(advances, weights, strict=True)]
 
 
 def _vertical(token: Token, small: float, char_h: float, centre: float) -> tuple[float, float]:

@@ -21,20 +21,23 @@ def photograph(
     Returns:
         The photographed crop with boxes and quad in its own pixels.
     """
-    image, boxes, quad = _view(rnd, image, boxes, quad)
-    image = _light(rnd, image)
-    image = _lens(rnd, image)
-    return _sensor(rnd, image), boxes, quad
+    # One budget for the whole picture: most are good, and few are bad in every respect at once.
+    harm = rnd.random() ** 1.5
+    image, boxes, quad = _view(rnd, image, boxes, quad, harm)
+    image = _light(rnd, image, harm)
+    image = _lens(rnd, image, harm)
+    return _sensor(rnd, image, harm), boxes, quad
 
 
 def _view(
-    rnd: Random, image: np.ndarray, boxes: np.ndarray, quad: np.ndarray
+    rnd: Random, image: np.ndarray, boxes: np.ndarray, quad: np.ndarray, harm: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     height, width = image.shape[:2]
     plate_h = float(np.linalg.norm(quad[3] - quad[0]))
-    wanted = 10 ** rnd.uniform(np.log10(18), np.log10(100))
+    smallest = 22 if quad[1, 0] - quad[0, 0] > 2.5 * plate_h else 34  # two lines need more
+    wanted = smallest + (100 - smallest) * (1 - harm) ** 2 * rnd.uniform(0.5, 1.0)
     scale = wanted / plate_h
-    strength = rnd.choice((0.02, 0.06, 0.12))
+    strength = rnd.choice((0.01, 0.03, 0.05, 0.1))
     target = quad.copy()
     side = np.array([np.linalg.norm(quad[1] - quad[0]), plate_h])
     for i in range(4):
@@ -63,11 +66,11 @@ def _view(
     return out, np.clip(moved_boxes, 0, limit).astype(np.float32), target
 
 
-def _light(rnd: Random, image: np.ndarray) -> np.ndarray:
+def _light(rnd: Random, image: np.ndarray, harm: float) -> np.ndarray:
     pixels = image.astype(np.float32)
     look = rnd.random()
     if look < 0.15:  # night or low contrast
-        pixels = pixels * rnd.uniform(0.2, 0.6) + rnd.uniform(0, 40)
+        pixels = pixels * rnd.uniform(0.25, 0.7) + rnd.uniform(0, 40)
     elif look < 0.25:  # overexposed
         pixels = pixels * rnd.uniform(1.2, 1.8) + rnd.uniform(0, 30)
     elif look < 0.4:  # haze
@@ -76,6 +79,8 @@ def _light(rnd: Random, image: np.ndarray) -> np.ndarray:
         pixels = pixels * rnd.uniform(0.7, 1.15) + rnd.uniform(-20, 20)
     if rnd.random() < 0.5:
         pixels *= np.array([rnd.uniform(0.82, 1.12) for _ in range(3)], np.float32)
+    if rnd.random() < 0.04:  # a sensor without its infrared filter: everything turns pink
+        pixels = pixels * np.array([1.1, 0.7, 0.8], np.float32) + np.array([25, 0, 10], np.float32)
     if rnd.random() < 0.14:  # infrared
         grey = pixels @ np.array([0.5, 0.3, 0.2], np.float32)
         pixels = np.repeat(grey[:, :, None], 3, axis=2)
@@ -89,13 +94,13 @@ def _light(rnd: Random, image: np.ndarray) -> np.ndarray:
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-def _lens(rnd: Random, image: np.ndarray) -> np.ndarray:
+def _lens(rnd: Random, image: np.ndarray, harm: float) -> np.ndarray:
     height = image.shape[0]
     look = rnd.random()
     if look < 0.35:
-        return cv2.GaussianBlur(image, (0, 0), max(0.25, height * rnd.uniform(0.002, 0.035)))
+        return cv2.GaussianBlur(image, (0, 0), max(0.25, height * (0.002 + 0.026 * harm * rnd.random())))
     if look < 0.55:
-        length = max(2, round(height * rnd.uniform(0.03, 0.14)))
+        length = max(2, round(height * (0.015 + 0.09 * harm * rnd.random())))
         kernel = np.zeros((length, length), np.float32)
         angle = rnd.gauss(0, 0.4) if rnd.random() < 0.7 else rnd.uniform(0, 3.14)
         dx, dy = np.cos(angle) * length / 2, np.sin(angle) * length / 2
@@ -106,15 +111,15 @@ def _lens(rnd: Random, image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _sensor(rnd: Random, image: np.ndarray) -> np.ndarray:
+def _sensor(rnd: Random, image: np.ndarray, harm: float) -> np.ndarray:
     height, width = image.shape[:2]
     if rnd.random() < 0.6:
         grain = cut(rnd, "grain", height, width, rnd.choice((1.0, 1.0, 1.7)))
-        amount = rnd.uniform(0.02, 0.3)
+        amount = 0.02 + 0.25 * harm * rnd.random()
         noise = cv2.merge((grain, grain, grain))
         image = cv2.addWeighted(image, 1.0, noise, amount, -128 * amount)
     if rnd.random() < 0.7:
-        quality = rnd.randint(15, 92)
+        quality = round(94 - 74 * harm * rnd.random())
         ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if ok:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)

@@ -35,7 +35,7 @@ class Band:
     text: str = ""
     text_colour: str = "white"
     chance: float = 1.0
-    share: float = 1.0  # of the plate's height, from the top
+    share: float = 1.0  # of the plate's height, from the top; negative: from the bottom
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ def draw_frame(
     side = max(2, round((rnd.uniform(0.03, 0.07) if thick else rnd.uniform(0.02, 0.07)) * height))
     low_bar = side if rnd.random() < 0.25 else round(rnd.uniform(0.08, 0.2) * height)
     high_bar = side if not thick or rnd.random() < 0.4 else round(rnd.uniform(0.06, 0.13) * height)
-    bottom_lap = lap + (round(rnd.uniform(0, 0.06) * height) if thick else 0)
+    bottom_lap = lap + (round(max(0.0, rnd.uniform(-0.03, 0.1)) * height) if thick else 0)
+    top_lap = lap + (round(max(0.0, rnd.uniform(-0.06, 0.1)) * height) if thick else 0)
     colour: Colour = (
         tinted(rnd, "black") if rnd.random() < 0.7
         else tinted(rnd, rnd.choice(("chrome", "silver", "white", "navy", "red")))
@@ -69,7 +70,7 @@ def draw_frame(
     box = (x0 - side + lap, y0 - high_bar + lap, x1 + side - lap, y1 + low_bar - bottom_lap)
     limit_y, limit_x = image.shape[:2]
     for a, b, c, d in (
-        (box[0], box[1], box[2], y0 + lap),
+        (box[0], box[1], box[2], y0 + top_lap),
         (box[0], y1 - bottom_lap, box[2], box[3]),
         (box[0], box[1], x0 + lap, box[3]),
         (x1 - lap, box[1], box[2], box[3]),
@@ -77,7 +78,7 @@ def draw_frame(
         image[max(0, b) : min(limit_y, d), max(0, a) : min(limit_x, c)] = colour
     shine = tuple(min(255, c + 40) for c in colour)
     cv2.rectangle(image, (box[0], box[1]), (box[2], box[3]), shine, 1)
-    for top, bottom in ((box[1], y0 + lap), (y1 - bottom_lap, box[3])):
+    for top, bottom in ((box[1], y0 + top_lap), (y1 - bottom_lap, box[3])):
         high = min(bottom, limit_y) - max(top, 0)
         if high >= 0.06 * height and high >= 5 and rnd.random() < 0.75:
             part = image[max(0, top) : min(bottom, limit_y), max(0, box[0]) : min(limit_x, box[2])]
