@@ -1,0 +1,88 @@
+"""Options that every program with a server shares, and the client that follows from them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clients.client import PlateClient
+from clients.options import DEFAULT_URL, URL_VARIABLE, ClientOptions, Tls
+
+_DEFAULTS = ClientOptions()
+
+
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    """Address, deadlines, certificates."""
+    group = parser.add_argument_group("server")
+    add = group.add_argument
+    add(
+        "--url",
+        metavar="HOST:PORT",
+        help=f"gRPC address (default: ${URL_VARIABLE}, else {DEFAULT_URL})",
+    )
+    add(
+        "--timeout",
+        type=seconds,
+        default=_DEFAULTS.timeout_s,
+        metavar="S",
+        help="seconds for one batch, retries included (default: %(default)g)",
+    )
+    add(
+        "--in-flight",
+        type=whole,
+        default=4,
+        metavar="N",
+        help="batches on their way at a time (default: %(default)s)",
+    )
+    add(
+        "--shared-memory",
+        action="store_true",
+        help="hand pictures over in shared memory; the server must run on this machine and be "
+        "started with `lprnet serve --open shared-memory`",
+    )
+    add("--tls", action="store_true", help="encrypted connection")
+    add("--ca-file", type=Path, metavar="PEM", help="who signs the server's certificate")
+    add("--cert-file", type=Path, metavar="PEM", help="own certificate, for mutual TLS")
+    add("--key-file", type=Path, metavar="PEM", help="its private key")
+    add("--server-name", metavar="NAME", help="name in the server's certificate")
+
+
+def client_from(args: argparse.Namespace) -> PlateClient:
+    """The client that the options ask for; certificates imply --tls.
+
+    Raises:
+        ConfigurationError: for an address or files that cannot be used.
+    """
+    names = (args.ca_file, args.cert_file, args.key_file, args.server_name)
+    encrypted = args.tls or any(name is not None for name in names)
+    options = ClientOptions(
+        timeout_s=args.timeout,
+        in_flight=args.in_flight,
+        shared_memory=args.shared_memory,
+        tls=Tls(*names) if encrypted else None,
+    )
+    return PlateClient(args.url, options)
+
+
+def seconds(text: str) -> float:
+    """argparse type: a time above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no time above 0 seconds")
+    return value
+
+
+def whole(text: str) -> int:
+    """argparse type: a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def fraction(text: str) -> float:
+    """argparse type: 0..1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value

@@ -1,0 +1,162 @@
+"""Read plates through a Triton server: the blocking client.
+
+Example:
+    with PlateClient("127.0.0.1:8001") as client:
+        print(client.read_image(Path("plate.jpg").read_bytes()).plate)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from functools import cached_property
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from clients import wire
+from clients.connection import Connection
+from clients.errors import InvalidPicture, ModelNotFound
+from clients.files import read_file_batch
+from clients.flow import chunks, map_in_order
+from clients.options import ClientOptions
+from clients.repair import read_each
+from clients.result import FileReading, Outcome, PlateReading
+from clients.shared_memory import image_bytes
+from lprnet import contract
+
+
+class PlateClient:
+    """One connection, kept open until `close` or the end of the `with` block.
+
+    Safe to use from several threads. The server is asked nothing before the first reading.
+
+    Args:
+        url: HOST:PORT of the server's gRPC port; None: the environment variable LPRNET_URL, or
+            127.0.0.1:8001.
+        options: deadlines, retries, certificates, shared memory.
+
+    Raises:
+        ConfigurationError: for a malformed address or certificates that cannot be read.
+
+    Every method that reads raises ServerUnavailable, DeadlineExceeded or ServerError when the
+    server, and not a picture, is to blame.
+    """
+
+    def __init__(self, url: str | None = None, options: ClientOptions | None = None) -> None:
+        self.options = ClientOptions() if options is None else options
+        self._connection = Connection(url, self.options)
+
+    def __enter__(self) -> PlateClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection and remove shared memory; calls under way end with an error."""
+        self._connection.close()
+
+    @property
+    def url(self) -> str:
+        """HOST:PORT of the server."""
+        return self._connection.url
+
+    @property
+    def retries(self) -> int:
+        """Calls that were repeated so far."""
+        return self._connection.retries
+
+    @cached_property
+    def image_contract(self) -> wire.ImageContract:
+        """Largest batch and limits for encoded pictures; asked of the server once."""
+        ensemble = self._connection.model_config(contract.IMAGE_ENSEMBLE)
+        try:
+            decoder = self._connection.model_config(contract.IMAGE_DECODER_MODEL)
+        except ModelNotFound:
+            decoder = None
+        return wire.image_contract(ensemble, decoder)
+
+    @cached_property
+    def crop_contract(self) -> wire.CropContract:
+        """Largest batch and shape for crops; asked of the server once."""
+        return wire.crop_contract(self._connection.model_config(contract.CROP_ENSEMBLE))
+
+    def read_image(self, picture: bytes) -> PlateReading:
+        """Read one JPEG, PNG, WebP or BMP file.
+
+        Raises:
+            InvalidPicture: when it is none, is damaged or exceeds the server's limits.
+        """
+        outcome = self._read_batch([picture])[0]
+        if isinstance(outcome, InvalidPicture):
+            raise outcome
+        return outcome
+
+    def read_images(self, pictures: Iterable[bytes]) -> list[Outcome]:
+        """Read encoded pictures, any number of them; the answers come in the same order.
+
+        A picture that cannot be read gets its InvalidPicture in its own place.
+        """
+        return list(self.iter_images(pictures))
+
+    def iter_images(self, pictures: Iterable[bytes]) -> Generator[Outcome, None, None]:
+        """Like `read_images` for a stream of any length, in bounded memory."""
+        batches = wire.batches_of(pictures, self.image_contract.max_batch)
+        for outcomes in map_in_order(self._read_batch, batches, self.options.in_flight):
+            yield from outcomes
+
+    def read_crops(self, crops: npt.NDArray[np.uint8]) -> list[PlateReading]:
+        """Read crops that are at hand as pixels.
+
+        Args:
+            crops: UINT8 [N, 3, 48, 96], RGB, 0..255, any N (`lprnet.image.to_crop` makes one).
+
+        Raises:
+            ConfigurationError: for another type or shape than the server takes.
+        """
+        wire.check_crops(crops, self.crop_contract.shape)
+        size = self.crop_contract.max_batch
+        batches = (crops[at : at + size] for at in range(0, len(crops), size))
+        parts = map_in_order(self._send_crops, batches, self.options.in_flight)
+        return [reading for part in parts for reading in part]
+
+    def read_files(self, paths: Iterable[str]) -> list[FileReading]:
+        """Read picture files; one entry a path in the same order, with its error if it has one."""
+        return list(self.iter_files(paths))
+
+    def iter_files(self, paths: Iterable[str]) -> Generator[FileReading, None, None]:
+        """Like `read_files` for a stream of any length, in bounded memory."""
+        terms = self.image_contract
+
+        def read(batch: list[str]) -> list[FileReading]:
+            return read_file_batch(batch, terms, self._read_batch)
+
+        for rows in map_in_order(read, chunks(paths, terms.max_batch), self.options.in_flight):
+            yield from rows
+
+    def _read_batch(self, pictures: list[bytes]) -> list[Outcome]:
+        return read_each(pictures, self.image_contract.limits, self._send_images)
+
+    def _send_images(self, pictures: list[bytes]) -> list[PlateReading]:
+        connection, model = self._connection, contract.IMAGE_ENSEMBLE
+        if connection.regions is None:
+            result = connection.infer(model, wire.image_input(pictures))
+        else:
+            with connection.regions.loan(image_bytes(pictures)) as region:
+                result = connection.infer(model, region.put_images(pictures), region)
+        return wire.readings(result, len(pictures))
+
+    def _send_crops(self, crops: npt.NDArray[np.uint8]) -> list[PlateReading]:
+        connection, model = self._connection, contract.CROP_ENSEMBLE
+        if connection.regions is None:
+            result = connection.infer(model, wire.crop_input(crops))
+        else:
+            with connection.regions.loan(crops.nbytes) as region:
+                result = connection.infer(model, region.put_crops(crops), region)
+        return wire.readings(result, len(crops))

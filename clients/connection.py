@@ -1,0 +1,133 @@
+"""A blocking gRPC connection to Triton: deadlines, retries, shared memory. Knows no plates."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tritonclient.grpc import (  # type: ignore[import-untyped]
+    InferenceServerClient,
+    InferInput,
+    InferResult,
+)
+from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
+
+from clients.errors import (
+    ClientError,
+    DeadlineExceeded,
+    RegionLost,
+    ServerUnavailable,
+    from_triton,
+)
+from clients.options import ClientOptions, resolve_url
+from clients.retry import Attempts, RetryBudget
+from clients.shared_memory import Region, RegionPool
+from clients.wire import OUTPUTS
+
+Answer = TypeVar("Answer")
+
+
+class Connection:
+    """See `clients.client.PlateClient`, which is this with plates. Safe to use from threads."""
+
+    def __init__(self, url: str | None, options: ClientOptions) -> None:
+        self.url = resolve_url(url)
+        self.options = options
+        self.regions = RegionPool() if options.shared_memory else None
+        self._headers = dict(options.headers)
+        self._budget = RetryBudget(options.retry)
+        self._closed = threading.Event()
+        self._triton = InferenceServerClient(
+            self.url,
+            creds=None if options.tls is None else options.tls.credentials(),
+            channel_args=options.channel_args,
+        )
+
+    @property
+    def retries(self) -> int:
+        """Calls repeated so far."""
+        return self._budget.spent
+
+    def model_config(self, model: str) -> Any:
+        """The server's ModelConfig protobuf of a model; the first call that a client makes.
+
+        Raises:
+            ServerUnavailable: when nobody answers within `connect_timeout_s`.
+        """
+        wait_s = self.options.connect_timeout_s
+        try:
+            return self._call(
+                wait_s,
+                lambda left_s: self._triton.get_model_config(
+                    model, headers=self._headers, client_timeout=left_s
+                ),
+            ).config
+        except DeadlineExceeded:
+            raise ServerUnavailable(
+                f"no server answers at {self.url} within {wait_s:g} s"
+            ) from None
+
+    def infer(self, model: str, tensor: InferInput, region: Region | None = None) -> InferResult:
+        """Send one request; `tensor` lies in `region` where one is named."""
+
+        def attempt(left_s: float) -> InferResult:
+            if region is not None and not region.registered:
+                self._triton.register_system_shared_memory(
+                    region.name,
+                    f"/{region.name}",
+                    region.size_bytes,
+                    headers=self._headers,
+                    client_timeout=left_s,
+                )
+                region.registered = True
+            return self._triton.infer(
+                model, [tensor], outputs=OUTPUTS, headers=self._headers, client_timeout=left_s
+            )
+
+        try:
+            return self._call(self.options.timeout_s, attempt)
+        except RegionLost:
+            if region is None:
+                raise
+            region.registered = False  # another server runs there now
+            return self._call(self.options.timeout_s, attempt)
+
+    def close(self) -> None:
+        """Close the connection; calls under way end with an error. Closing twice is harmless."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        for region in [] if self.regions is None else self.regions.drain():
+            if region.registered:
+                self._unregister(region)
+            region.memory.close()
+            region.memory.unlink()
+        self._triton.close()
+
+    def _unregister(self, region: Region) -> None:
+        try:
+            self._triton.unregister_system_shared_memory(
+                region.name, headers=self._headers, client_timeout=1.0
+            )
+        except InferenceServerException as error:
+            # A server that is gone has forgotten its regions.
+            if not isinstance(from_triton(error, self.url), ServerUnavailable):
+                raise
+
+    def _call(self, timeout_s: float, attempt: Callable[[float], Answer]) -> Answer:
+        attempts = Attempts(self._budget, timeout_s)
+        while True:
+            if self._closed.is_set():
+                raise ClientError("the client is closed")
+            try:
+                answer = attempt(attempts.left_s)
+            except InferenceServerException as error:
+                self._closed.wait(attempts.pause_s(from_triton(error, self.url)))
+            except ValueError as error:  # grpc's answer when close() came in between
+                if self._closed.is_set():
+                    raise ClientError("the client is closed") from error
+                raise
+            else:
+                attempts.succeeded()
+                return answer

@@ -1,0 +1,130 @@
+"""What can go wrong between a client and the server, each with a name of its own."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from lprnet.errors import ImageError, LprnetError
+
+_PICTURE = re.compile(
+    r"(?:picture (?P<index>\d+): )?"
+    r"(?P<reason>empty|not_an_image|truncated|corrupt|too_large|too_small|bad_shape|bad_dtype): "
+    r"(?P<sentence>.+)",
+    re.DOTALL,
+)
+_STUB_DIED = "Stub process"  # Triton's INTERNAL while a Python model waits to be brought back
+_RESTRICTED = "This protocol is restricted"  # said with UNAVAILABLE, yet it will not pass
+_REGION_GONE = "Unable to find shared memory region"  # the server was started anew
+
+
+class ClientError(LprnetError):
+    """Base of the errors below."""
+
+
+class ConfigurationError(ClientError, ValueError):
+    """The client was asked for something that cannot work: a malformed address, no such file."""
+
+
+class ServerUnavailable(ClientError):
+    """Nobody answers at the address, or the server refuses for now (UNAVAILABLE)."""
+
+
+class DeadlineExceeded(ClientError):
+    """No answer within `ClientOptions.timeout_s`, retries included."""
+
+
+class InvalidPicture(ClientError, ValueError):
+    """This picture cannot be read; others can. Found here or by the server, in the same words.
+
+    Args:
+        reason: code of `lprnet.image`, e.g. ``"truncated"``.
+        message: one sentence for a person.
+        index: position among the pictures of the request, where the server named it.
+    """
+
+    def __init__(self, reason: str, message: str, index: int | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.index = index
+
+    @classmethod
+    def from_image_error(cls, error: ImageError) -> InvalidPicture:
+        """The client's own check failed."""
+        return cls(error.reason, str(error))
+
+
+class ServerError(ClientError):
+    """The server answered with an error that is no fault of a picture.
+
+    Args:
+        code: gRPC status name, e.g. ``"INTERNAL"``.
+        message: the server's words.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"the server answered {code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class ModelNotFound(ServerError):
+    """The server runs but does not hold the model: it serves another repository."""
+
+
+class AccessDenied(ServerError):
+    """Certificate, key or header refused (UNAUTHENTICATED or PERMISSION_DENIED)."""
+
+
+class RegionLost(ServerError):
+    """The server no longer knows a shared memory region of ours; the client registers it anew."""
+
+
+class TritonException(Protocol):
+    """What is used of tritonclient's InferenceServerException."""
+
+    def status(self) -> str | None: ...
+    def message(self) -> str | None: ...
+
+
+def from_triton(error: TritonException, url: str) -> ClientError:
+    """tritonclient's exception -> ours."""
+    code = (error.status() or "UNKNOWN").removeprefix("StatusCode.")
+    message = error.message() or "no reason given"
+    if _RESTRICTED in message:
+        return AccessDenied(code, message)
+    if code == "UNAVAILABLE":
+        return ServerUnavailable(f"the server at {url} is not available: {message}")
+    if code == "DEADLINE_EXCEEDED":
+        return DeadlineExceeded(f"the server at {url} did not answer in time")
+    if code == "CANCELLED":
+        return ClientError("the call was cancelled")
+    return from_words(code, message)
+
+
+def from_words(code: str, message: str) -> ClientError:
+    """A code and the server's words -> our error. A stream gives the words only."""
+    picture = _PICTURE.search(message)
+    if picture is not None and code in ("INVALID_ARGUMENT", "UNKNOWN"):
+        index = picture["index"]
+        return InvalidPicture(
+            picture["reason"], picture["sentence"], None if index is None else int(index)
+        )
+    if _REGION_GONE in message:
+        return RegionLost(code, message)
+    if code == "NOT_FOUND":
+        return ModelNotFound(code, message)
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return AccessDenied(code, message)
+    return ServerError(code, message)
+
+
+def is_transient(error: ClientError) -> bool:
+    """Whether the same call may succeed in a moment: reading a plate changes nothing there.
+
+    UNAVAILABLE (no connection, queue full, model being loaded), and INTERNAL while a Python
+    model's process is dead and the server's watchdog brings it back.
+    """
+    if isinstance(error, ServerError):
+        return _STUB_DIED in error.message
+    return isinstance(error, ServerUnavailable)

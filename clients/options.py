@@ -1,0 +1,130 @@
+"""How a client connects: address, certificates, deadlines, retries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import grpc  # type: ignore[import-untyped]
+
+from clients.errors import ConfigurationError
+from clients.retry import RetryPolicy
+
+DEFAULT_PORT: Final = 8001
+DEFAULT_URL: Final = f"127.0.0.1:{DEFAULT_PORT}"
+URL_VARIABLE: Final = "LPRNET_URL"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Certificates, PEM files.
+
+    Attributes:
+        ca_file: authorities that may sign the server's certificate; None: those of the system.
+        cert_file, key_file: the client's own certificate and key, for mutual TLS; both or none.
+        server_name: the name that the server's certificate carries, where it is not the address.
+    """
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ConfigurationError("mutual TLS needs both a certificate and its key file")
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Read the files.
+
+        Raises:
+            ConfigurationError: for a file that cannot be read.
+        """
+        return grpc.ssl_channel_credentials(
+            root_certificates=_read_pem(self.ca_file),
+            private_key=_read_pem(self.key_file),
+            certificate_chain=_read_pem(self.cert_file),
+        )
+
+
+@dataclass(frozen=True)
+class ClientOptions:
+    """Attributes:
+    timeout_s: deadline of one call (one batch), its retries included.
+    connect_timeout_s: how long the first call waits for a server to answer at all.
+    retry: how calls are repeated.
+    tls: certificates, or None for a plain connection.
+    headers: metadata sent with every call, lower-case names, e.g. a key for protected endpoints.
+    in_flight: batches on their way at a time when there are several.
+    shared_memory: hand pictures over in /dev/shm instead of through the connection; the server
+        must run on the same machine and share its /dev/shm.
+    """
+
+    timeout_s: float = 30.0
+    connect_timeout_s: float = 3.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    tls: Tls | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    in_flight: int = 2
+    shared_memory: bool = False
+
+    def __post_init__(self) -> None:
+        if self.timeout_s <= 0 or self.connect_timeout_s <= 0:
+            raise ConfigurationError("deadlines must be above 0 seconds")
+        if self.in_flight < 1:
+            raise ConfigurationError("in_flight must be at least 1")
+
+    @property
+    def channel_args(self) -> list[tuple[str, int | str]]:
+        """gRPC channel arguments.
+
+        tritonclient's keep-alive options stay off: servers, Triton too, close the connection of
+        a client that pings more often than every five minutes, and the deadline that each call
+        has here finds a dead peer sooner. A lost connection is tried again every second at
+        least, so that a restarted server is found at once (gRPC would back off to two minutes).
+        """
+        args: list[tuple[str, int | str]] = [
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 1000),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
+        if self.tls is not None and self.tls.server_name is not None:
+            args.append(("grpc.ssl_target_name_override", self.tls.server_name))
+        return args
+
+
+def resolve_url(url: str | None) -> str:
+    """HOST:PORT to use: the one given, else LPRNET_URL, else the loopback default.
+
+    Raises:
+        ConfigurationError: for a malformed address.
+    """
+    if url is None:
+        url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    address = url.strip()
+    if "://" in address:
+        scheme, _, address = address.partition("://")
+        if scheme != "grpc":
+            raise ConfigurationError(
+                f"{url!r}: the client speaks gRPC; give HOST:PORT, such as {DEFAULT_URL}"
+            )
+    if address.count(":") == 0:
+        address = f"{address}:{DEFAULT_PORT}"
+    host, _, port = address.rpartition(":")
+    if not host or "/" in address or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigurationError(f"{url!r} is no address: give HOST:PORT, such as {DEFAULT_URL}")
+    return address
+
+
+def _read_pem(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error

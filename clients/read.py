@@ -1,0 +1,149 @@
+"""Read plates from picture files through a running server.
+
+Each file gets one row, in the order given; folders are listed in natural order (car9 before
+car10), all their files but hidden ones. A file that is no readable picture has its reason in the
+column `error`, and the exit code is 1 at the end. An empty plate is a picture without a plate.
+
+Examples:
+  lprnet read plate.jpg
+  lprnet read plates/ 'more/*.png' --format tsv > plates.tsv
+  lprnet read archive/ --recursive --output plates.csv
+  lprnet read archive/ --recursive --output plates.csv --resume    (after an interruption)
+  find . -name '*.jpg' | lprnet read - --format jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+from clients.arguments import add_server_arguments, client_from, fraction
+from clients.errors import ClientError, ConfigurationError, ServerUnavailable
+from clients.paths import expand, lines_of
+from clients.progress import Progress
+from clients.result import FileReading
+from clients.resume import RESUMABLE, Done, recover
+from clients.writers import FORMATS, Output, open_writer
+
+STDIN: Final = "-"
+_SUFFIXES: Final = {".tsv": "tsv", ".csv": "csv", ".json": "json", ".jsonl": "jsonl"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `lprnet read`."""
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="file, folder or pattern; - for a list on stdin")
+    add("--recursive", "-r", action="store_true", help="take the sub-folders of folders, too")
+    add(
+        "--format",
+        "-f",
+        choices=FORMATS,
+        help="of the rows (default: by the suffix of --output, else table)",
+    )
+    add("--output", "-o", type=Path, metavar="FILE", help="write there instead of to stdout")
+    add(
+        "--resume",
+        action="store_true",
+        help="keep the rows that --output already holds and add the missing ones",
+    )
+    add(
+        "--min-confidence",
+        type=fraction,
+        default=0.0,
+        metavar="0..1",
+        help="leave the plate empty where the confidence is lower (it is still shown)",
+    )
+    add("--quiet", "-q", action="store_true", help="no progress bar and no summary")
+    add_server_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read and write rows.
+
+    Returns:
+        0, or 1 when a row has an error.
+
+    Raises:
+        ClientError: for wrong use, or when the server is not there or fails.
+    """
+    kind = _format(args)
+    done = _earlier_rows(args, kind)
+    files = done.remaining(_files(args))
+    first = next(files, None)
+    if first is None and done.count == 0:
+        raise ConfigurationError(f"no file to read in {' '.join(args.paths)}")
+    if first is None:
+        return 1 if done.errors else 0
+    with ExitStack() as stack:
+        client = stack.enter_context(client_from(args))
+        rows = stack.enter_context(closing(client.iter_files(chain([first], files))))
+        head = _first_row(rows)  # before a file is emptied for nothing: there may be no server
+        output = stack.enter_context(Output(args.output, append=args.resume))
+        writer = open_writer(kind, output.stream, heading=done.size_bytes == 0)
+        stack.callback(writer.close)
+        progress = stack.enter_context(_progress(args, done.count))
+        try:
+            for row in chain([head], rows):
+                writer.write(_above(row, args.min_confidence))
+                output.flush_in_time()
+                progress.add(row)
+        except ClientError as error:
+            hint = "; go on with --resume" if args.output and kind in RESUMABLE else ""
+            raise ClientError(f"{error} ({progress.count:,} rows written{hint})") from error
+    return 1 if progress.errors or done.errors else 0
+
+
+def _format(args: argparse.Namespace) -> str:
+    if args.format is not None:
+        return str(args.format)
+    return _SUFFIXES.get(args.output.suffix.lower(), "table") if args.output else "table"
+
+
+def _earlier_rows(args: argparse.Namespace, kind: str) -> Done:
+    if not args.resume:
+        return Done()
+    if args.output is None or kind not in RESUMABLE:
+        raise ConfigurationError(
+            f"--resume needs --output FILE in one of the formats {', '.join(RESUMABLE)}"
+        )
+    return recover(args.output, kind)
+
+
+def _files(args: argparse.Namespace) -> Iterator[str]:
+    for path in args.paths:
+        if path == STDIN:
+            sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+            yield from lines_of(sys.stdin)
+        else:
+            yield from expand([path], recursive=args.recursive)
+
+
+def _first_row(rows: Iterator[FileReading]) -> FileReading:
+    try:
+        return next(rows)
+    except ServerUnavailable as error:
+        raise ServerUnavailable(
+            f"{error}. Start a server with `make serve`, or name one with --url HOST:PORT"
+        ) from error
+
+
+def _progress(args: argparse.Namespace, done: int) -> Progress:
+    """A bar, unless the rows themselves run over the same screen or nobody looks."""
+    shown = not args.quiet and sys.stderr.isatty()
+    bar = shown and (args.output is not None or not sys.stdout.isatty())
+    total = None
+    if bar and STDIN not in args.paths:
+        total = sum(1 for _ in expand(args.paths, recursive=args.recursive))
+    return Progress(total=total, done=done, bar=bar, summary=shown)
+
+
+def _above(row: FileReading, min_confidence: float) -> FileReading:
+    if row.reading is None or row.reading.confidence >= min_confidence:
+        return row
+    return replace(row, reading=replace(row.reading, plate="", char_confidences=()))

@@ -1,0 +1,72 @@
+"""Which files are read, and in which order."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import pytest
+
+from clients.paths import expand, lines_of, natural_key
+
+
+@pytest.mark.parametrize(
+    "ordered",
+    [
+        ["car1", "car2", "car9", "car10", "car100"],
+        ["1", "2", "10", "a", "b"],
+        ["a0", "a1b2", "a1b10", "a2"],
+        ["IMG2", "img3", "IMG10"],
+        ["20240101_9", "20240101_10"],
+        ["x" + "9" * 30, "x1" + "0" * 30],
+    ],
+)
+def test_natural_order(ordered):
+    assert sorted({*ordered}, key=natural_key) == ordered
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    for name in ["p10.jpg", "p9.jpg", "notes.txt", ".hidden.jpg", "[1].jpg", "sub/b.jpg", "sub/.c"]:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (tmp_path / "in" / "empty").mkdir()
+    (tmp_path / "in" / "sub" / "loop").symlink_to(tmp_path / "in")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_folder_gives_its_files_in_natural_order(tree):
+    assert list(expand(["in"])) == ["in/[1].jpg", "in/notes.txt", "in/p9.jpg", "in/p10.jpg"]
+
+
+def test_sub_folders_only_when_asked_and_loops_not_followed(tree):
+    assert list(expand(["in"], recursive=True))[4:] == ["in/sub/b.jpg"]
+
+
+def test_patterns_are_expanded_and_names_with_brackets_are_not(tree):
+    assert list(expand(["in/p*.jpg"])) == ["in/p9.jpg", "in/p10.jpg"]
+    assert list(expand(["in/[1].jpg"])) == ["in/[1].jpg"]
+    assert list(expand(["in/s*"])) == ["in/sub/b.jpg"]
+    assert list(expand(["i*"])) == list(expand(["in"]))
+
+
+def test_arguments_keep_their_order_and_may_repeat(tree):
+    given = ["in/p9.jpg", "in/none.jpg", "in/*.gif", "in/p9.jpg"]
+    assert list(expand(given)) == given
+
+
+def test_hidden_file_is_read_when_named(tree):
+    assert list(expand(["in/.hidden.jpg"])) == ["in/.hidden.jpg"]
+
+
+def test_name_that_is_no_utf8(tree):
+    raw = b"in/caf\xe9.jpg"
+    with open(raw, "wb"):
+        pass
+    assert os.fsdecode(raw) in list(expand(["in"]))
+
+
+def test_list_of_paths():
+    assert list(lines_of(io.StringIO("a b.jpg\r\n\nc.jpg"))) == ["a b.jpg", "c.jpg"]

@@ -1,0 +1,177 @@
+"""`lprnet read` as a person runs it, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_triton import FakeTriton, picture, serve, text_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def lprnet_read(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "lprnet_cli.py"), "read", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+@pytest.fixture
+def fake():
+    with serve(FakeTriton()) as fake:
+        yield fake
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "plates"
+    folder.mkdir()
+    for i in (1, 2, 10):
+        (folder / f"car{i}.jpg").write_bytes(picture(i))
+    return folder
+
+
+def rows_of(result):
+    return [line.split("\t") for line in result.stdout.splitlines()]
+
+
+def test_folder_as_tsv(fake, folder):
+    result = lprnet_read(folder, "--format", "tsv", "--url", fake.url)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert rows_of(result) == [
+        ["file", "plate", "confidence", "error"],
+        *([f"{folder}/car{i}.jpg", text_of(picture(i)), "0.0078", ""] for i in (1, 2, 10)),
+    ]
+
+
+def test_bad_files_get_their_rows_and_the_code_is_1(fake, folder):
+    (folder / "car2.jpg").write_bytes(picture(2)[:-10])
+    (folder / "empty.jpg").touch()
+    result = lprnet_read(folder, folder / "none.jpg", "-f", "tsv", "--url", fake.url)
+    assert result.returncode == 1
+    assert [(row[1] != "", row[3]) for row in rows_of(result)[1:]] == [
+        (True, ""),
+        (False, "the JPEG picture is truncated: its end is missing"),
+        (True, ""),
+        (False, "the picture is empty (0 bytes)"),
+        (False, "no such file or directory"),
+    ]
+
+
+def test_address_from_the_environment_and_list_from_stdin(fake, folder):
+    listed = "\n".join(str(folder / f"car{i}.jpg") for i in (10, 1))
+    result = lprnet_read(
+        "-", "-f", "jsonl", env={**os.environ, "LPRNET_URL": fake.url}, input=listed
+    )
+    assert [json.loads(line)["plate"] for line in result.stdout.splitlines()] == [
+        text_of(picture(10)),
+        text_of(picture(1)),
+    ]
+
+
+def test_min_confidence_leaves_the_plate_empty(fake, folder):
+    result = lprnet_read(folder, "-f", "tsv", "--url", fake.url, "--min-confidence", "0.5")
+    assert result.returncode == 0
+    assert {(row[1], row[2]) for row in rows_of(result)[1:]} == {("", "0.0078")}
+
+
+def test_no_server_says_how_to_start_one_and_spares_the_output(tmp_path, folder):
+    output = tmp_path / "plates.csv"
+    output.write_text("precious")
+    result = lprnet_read(folder, "--url", "127.0.0.1:9", "-o", output)
+    assert result.returncode == 2
+    assert "make serve" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert output.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{empty}"], "no file to read"),
+        (["{empty}", "--resume"], "--output"),
+        (["{empty}", "--resume", "--output", "x.json"], "tsv, csv, jsonl"),
+        (["{empty}", "--min-confidence", "2"], "0..1"),
+        (["{empty}", "--url", "nonsense:port"], "no file"),
+        (["{none}", "--url", "nonsense:port"], "HOST:PORT"),
+        (["{none}", "--in-flight", "0"], "at least 1"),
+        ([], "PATH"),
+    ],
+)
+def test_wrong_use(tmp_path, arguments, words):
+    given = [a.format(empty=tmp_path, none=tmp_path / "none.jpg") for a in arguments]
+    result = lprnet_read(*given)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_server_that_fails_in_the_middle_keeps_the_rows(fake, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(200):
+        (folder / f"{i}.jpg").write_bytes(picture(i))
+    output = tmp_path / "plates.tsv"
+    command = [folder, "-o", output, "--url", fake.url, "--in-flight", "1"]
+
+    fake.fail_after = 2
+    first = lprnet_read(*command)
+    assert first.returncode == 2
+    assert "--resume" in first.stderr
+    assert 64 <= len(output.read_text().splitlines()) - 1 < 200
+
+    fake.fail_after = None
+    second = lprnet_read(*command, "--resume")
+    assert second.returncode == 0, second.stderr
+    lines = output.read_text().splitlines()
+    assert [line.split("\t")[1] for line in lines[1:]] == [text_of(picture(i)) for i in range(200)]
+    assert lprnet_read(*command, "--resume").returncode == 0
+    assert output.read_text().splitlines() == lines
+
+
+def test_ctrl_c_ends_at_once_without_a_traceback(fake, folder):
+    fake.delay_s = 20
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "lprnet_cli.py"), "read", str(folder), "--url", fake.url],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 20
+    while not fake.requests and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert fake.requests
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=15)
+    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert time.monotonic() - begin < 5
+
+
+def test_reader_that_leaves_early(fake, folder):
+    result = subprocess.run(
+        f"{sys.executable} {ROOT}/lprnet_cli.py read {folder} {folder} {folder} -f tsv "
+        f"--url {fake.url} | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.stdout.startswith("file\t")
+    assert "Traceback" not in result.stderr
+
+
+def test_no_torch():
+    code = "import sys, clients.read, clients; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
