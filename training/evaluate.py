@@ -2,11 +2,11 @@
 
 Examples:
   lprnet evaluate ../shared/data/val/*
-  lprnet evaluate my_plates --weights runs/mine/best.pt --html out/report.html --json out/report.json
+  lprnet evaluate my_plates --weights runs/mine/best.pt --html out/mine.html --json out/mine.json
   lprnet evaluate my_plates --onnx out/model.onnx --runtime openvino --peer cct_xs_v2_global
   lprnet evaluate my_plates --url 127.0.0.1:8001
-  lprnet evaluate ../shared/data/val/* --peer cct_xs_v2_global --robustness --html out/robust.html
-  lprnet evaluate ../shared/data/val/* --weights runs/mine/best.pt --fit-temperature
+  lprnet evaluate my_plates --peer cct_xs_v2_global --robustness --html out/robust.html
+  lprnet evaluate my_plates --weights runs/mine/best.pt --fit-temperature
 
 Every reader that is named is measured in the same run; without any, the shipped ONNX is. A set is
 a folder in TAO, manifest, nomeroff or TEXT.jpg layout. The HTML embeds pictures of the plates that
@@ -17,38 +17,147 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-
 from lprnet.errors import LprnetError
-from training.data.records import read_set
 from training.evaluation import tables
+from training.evaluation.calibration import SetCalibration, TemperatureFit, calibrate
 from training.evaluation.measure import measure, measure_speed
-from training.evaluation.peers import DEFAULT_PEER_DIR, PeerReader
-from training.evaluation.pictures import LabelledSet, load_pictures
-from training.evaluation.readers import (
-    RUNTIMES,
-    SHIPPED_ONNX,
-    CheckpointReader,
-    OnnxReader,
-    Reader,
-    ServerReader,
-    require,
+from training.evaluation.options import (
+    add_model_arguments,
+    add_other_arguments,
+    load_sets,
+    open_models,
+    open_others,
 )
+from training.evaluation.pictures import LabelledSet
+from training.evaluation.readers import CheckpointReader, OnnxReader, Reader, require
 from training.evaluation.result import Evaluation, write_json
 from training.evaluation.robustness import measure_robustness
-from training.evaluation.temperature import fit_on_sets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `lprnet evaluate`."""
-    add = parser.add_argument
-    add("sets", nargs="+", type=Path, metavar="SET", help="folders of labelled crops")
-    many = {"action": "append", "default": []}
-    add("--weights", type=Path, metavar="CKPT", help="a training checkpoint", **many)  # type: ignore[arg-type]
-    add_reader_arguments(parser)
-    add("--url", metavar="HOST:PORT", help="a running server (gRPC port)", **many)  # type: ignore[arg-type]
-    add("--peer", metavar="NAME", help="a fast-plate-ocr model", **many)  # type: ignore[arg-type]
+    parser.add_argument(
+        "sets", nargs="+", type=Path, metavar="SET", help="folders of labelled crops"
+    )
+    add_model_arguments(parser)
+    add_other_arguments(parser)
+    group = parser.add_argument_group("what to measure and write")
+    group.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    group.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
+    group.add_argument(
+        "--robustness", action="store_true", help="read the sets under graded distortions too"
+    )
+    group.add_argument("--no-speed", action="store_true", help="leave out the timing")
+    group.add_argument("--brief", action="store_true", help="print no regions and sources")
+    group.add_argument(
+        "--fit-temperature",
+        action="store_true",
+        help="calibrate the one --weights CKPT on the sets and store the temperature in it",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate; returns 0."""
+    if args.fit_temperature and len(args.weights) != 1:
+        raise LprnetError("--fit-temperature needs exactly one --weights CKPT, which it changes")
+    if args.html is not None:
+        require("matplotlib", "train")
+        require("jinja2", "train")
+    with contextlib.ExitStack() as stack:
+        models = open_models(args)
+        readers: list[Reader] = [*models, *open_others(args)]
+        for reader in readers:
+            stack.enter_context(reader)
+        sets = load_sets(args.sets)
+        fit = _fit(models, sets) if args.fit_temperature else None
+        result = _evaluate(args, readers, sets, fit)
+    if fit is not None:
+        _store(args.weights[0], fit)
+    if args.json is not None:
+        write_json(result, args.json)
+    if args.html is not None:
+        from training.evaluation.report import write_html
+
+        write_html(result, args.html)
+    _print(result, brief=args.brief)
+    return 0
+
+
+def _evaluate(
+    args: argparse.Namespace,
+    readers: Sequence[Reader],
+    sets: tuple[LabelledSet, ...],
+    fit: TemperatureFit | None,
+) -> Evaluation:
+    measured = tuple(measure(reader, labelled) for reader in readers for labelled in sets)
+    pictures = [picture for labelled in sets for picture in labelled.readable]
+    return Evaluation(
+        sets=sets,
+        descriptions={reader.name: reader.description for reader in readers},
+        measurements=measured,
+        threads=args.threads,
+        speed={} if args.no_speed else measure_speed(readers, pictures),
+        curves=tuple(measure_robustness(readers, measured, sets)) if args.robustness else (),
+        temperature=fit,
+    )
+
+
+def _fit(
+    models: Sequence[CheckpointReader | OnnxReader], sets: tuple[LabelledSet, ...]
+) -> TemperatureFit:
+    reader = next(model for model in models if isinstance(model, CheckpointReader))
+    fit, parts = calibrate(reader, sets)
+    reader.temperature = fit.temperature
+    print(f"temperature {fit.temperature:.4f}, fitted on {fit.n} plates of {len(sets)} set(s)")
+    print(
+        f"calibration error {fit.error_before:.4f} -> {fit.error_after:.4f}, negative "
+        f"log-likelihood {fit.nll_before:.4f} -> {fit.nll_after:.4f}"
+    )
+    header = ("set", "n", "ECE at T = 1", "ECE fitted", "ECE fitted on the other sets")
+    print(tables.text_table(header, [_calibration_row(part) for part in parts]), end="\n\n")
+    return fit
+
+
+def _calibration_row(part: SetCalibration) -> tuple[str, ...]:
+    held_out = "-" if part.error_held_out is None else f"{part.error_held_out:.4f}"
+    return (
+        part.name,
+        str(part.n),
+        f"{part.error_before:.4f}",
+        f"{part.error_after:.4f}",
+        held_out,
+    )
+
+
+def _store(path: Path, fit: TemperatureFit) -> None:
+    from training.checkpoint import load_checkpoint, save_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    checkpoint.temperature = fit.temperature
+    save_checkpoint(checkpoint, path)
+    print(f"temperature {fit.temperature:.4f} stored in {path}: export it again to serve it")
+
+
+def _print(result: Evaluation, *, brief: bool) -> None:
+    rows = [tables.overview_row(m) for m in result.measurements]
+    if len(result.sets) > 1:
+        rows += [tables.overview_row(m) for m in result.pooled()]
+    print(tables.text_table(tables.OVERVIEW_HEADER, rows))
+    for labelled in result.sets:
+        if labelled.unreadable:
+            print(f"{labelled.name}: {len(labelled.unreadable)} unreadable, counted as wrong")
+    if not brief:
+        for m in result.measurements:
+            for title, groups in (("source", m.scores.by_source), ("region", m.scores.by_region)):
+                print(f"\n{m.reader} on {m.labelled.name}")
+                header = (title, *tables.GROUP_HEADER[1:])
+                print(tables.text_table(header, tables.group_rows(groups)))
+    if result.speed:
+        print(f"\nspeed, decoded pixels to text, {result.threads} thread(s), readers in turns")
+        print(tables.text_table(tables.SPEED_HEADER, tables.speed_rows(result.speed)))
+    if result.curves:
+        print("\nrobustness, all sets together")
+        print(tables.text_table(*tables.robustness_table(result.curves)))

@@ -7,6 +7,7 @@ with frequency c, by the log-likelihood of "the plate is right".
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,11 +17,17 @@ import numpy.typing as npt
 from lprnet.ctc import decode
 from lprnet.errors import LprnetError
 from lprnet.plate_spec import PlateSpec
-from training.evaluation.readers import best_path
+from training.evaluation.measure import BATCH
+from training.evaluation.pictures import LabelledSet
+from training.evaluation.readers import CheckpointReader, best_path
 from training.evaluation.statistics import calibration_error
 
 LOWEST, HIGHEST = 0.2, 10.0
 _EPS = 1e-6  # one wrong plate with confidence 1 must not weigh without bound
+
+
+class UnfittableError(LprnetError):
+    """Answers from which no temperature can be told."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +77,14 @@ def fit_temperature(
         spec: of the network.
 
     Raises:
-        LprnetError: when there is nothing to fit, or every plate is right or every one wrong:
+        UnfittableError: when there is nothing to fit, or every plate is right or every one wrong:
             then the likelihood has no minimum.
     """
     ids, probs = best_path(logits, 1.0)
     plates = decode(ids, probs, spec).plates
     right = np.array([a == b for a, b in zip(plates, labels, strict=True)], dtype=bool)
     if not len(right) or right.all() or not right.any():
-        raise LprnetError(
+        raise UnfittableError(
             f"a temperature needs right and wrong plates, but {int(right.sum())} of {len(right)} "
             "are right: give more or harder sets"
         )
@@ -117,3 +124,72 @@ def _golden(loss: Callable[[float], float], low: float, high: float, steps: int 
             right = low + ratio * (high - low)
             at_right = loss(right)
     return (low + high) / 2
+
+
+@dataclass(frozen=True)
+class SetCalibration:
+    """One set before and after.
+
+    Attributes:
+        name, n: the set and its plates.
+        error_before: calibration error at T = 1, 0..1.
+        error_after: at the temperature that was fitted on all sets, this one among them.
+        error_held_out: at a temperature fitted on the other sets only; None where that cannot be
+            fitted. This is what an unseen set may expect.
+    """
+
+    name: str
+    n: int
+    error_before: float
+    error_after: float
+    error_held_out: float | None
+
+
+Logits = tuple[npt.NDArray[np.float32], list[str]]
+
+
+def _logits(reader: CheckpointReader, labelled: LabelledSet) -> Logits:
+    pairs = zip(labelled.records, labelled.pictures, strict=True)
+    kept = [(record.text, picture) for record, picture in pairs if picture is not None]
+    parts = [
+        reader.logits([picture for _, picture in kept[start : start + BATCH]])
+        for start in range(0, len(kept), BATCH)
+    ]
+    return np.concatenate(parts), [text for text, _ in kept]
+
+
+def _joined(parts: Sequence[Logits]) -> Logits:
+    return np.concatenate([p[0] for p in parts]), [text for p in parts for text in p[1]]
+
+
+def calibrate(
+    reader: CheckpointReader, sets: Sequence[LabelledSet]
+) -> tuple[TemperatureFit, list[SetCalibration]]:
+    """Fit a checkpoint's temperature on all sets, and tell what it does for each of them.
+
+    Raises:
+        UnfittableError: see `fit_temperature`.
+    """
+    spec = reader.spec
+    parts = [_logits(reader, labelled) for labelled in sets]
+    fit = fit_temperature(*_joined(parts), spec)
+    told = []
+    for index, (labelled, (logits, labels)) in enumerate(zip(sets, parts, strict=True)):
+        plates = decode(*best_path(logits, 1.0), spec).plates
+        right = np.array([a == b for a, b in zip(plates, labels, strict=True)], dtype=bool)
+        others = parts[:index] + parts[index + 1 :]
+        held_out = None
+        if others:
+            with contextlib.suppress(UnfittableError):
+                other = fit_temperature(*_joined(others), spec).temperature
+                held_out = calibration_error(confidences_at(logits, spec, other), right)
+        told.append(
+            SetCalibration(
+                labelled.name,
+                len(labels),
+                calibration_error(confidences_at(logits, spec, 1.0), right),
+                calibration_error(confidences_at(logits, spec, fit.temperature), right),
+                held_out,
+            )
+        )
+    return fit, told

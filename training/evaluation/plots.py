@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,7 +15,7 @@ from training.evaluation.measure import Measurement
 from training.evaluation.robustness import DISTORTIONS, LEVELS, Curve
 from training.evaluation.statistics import ACCEPTED_ACCURACY, coverage_curve, reliability
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, sharp, searchable
     "svg.hashsalt": "lprnet",  # the same figures give the same file
     "font.size": 9,
