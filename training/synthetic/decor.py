@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 import cv2
 import numpy as np
 
+from training.synthetic.arrays import Array
 from training.synthetic.fonts import FontLibrary
 from training.synthetic.palette import Colour, anything, tinted
 from training.synthetic.spec import Band, Decor
 from training.synthetic.textures import blend
-from training.synthetic.words import dealer_line
-
-_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+from training.synthetic.words import dealer_line, word_lists
 
 
 def draw_band(
-    image: np.ndarray, band: Band, library: FontLibrary, rnd: Random, px_per_mm: float
+    image: Array, band: Band, library: FontLibrary, rnd: Random, px_per_mm: float
 ) -> None:
     """A band at the left, right or top edge of the plate, in place."""
     height, width = image.shape[:2]
     size = int(band.mm * px_per_mm)
-    y0, y1 = (0, int(height * band.share)) if band.share > 0 else (
-        int(height * (1 + band.share)), height
+    y0, y1 = (
+        (0, int(height * band.share))
+        if band.share > 0
+        else (int(height * (1 + band.share)), height)
     )
     x0, x1 = (width - size, width) if band.side == "right" else (0, size)
     if band.side == "top":
@@ -69,7 +70,7 @@ def draw_band(
 
 
 def put_text(
-    image: np.ndarray,
+    image: Array,
     text: str,
     library: FontLibrary,
     rnd: Random,
@@ -97,7 +98,7 @@ def put_text(
 
 
 def draw_decor(
-    image: np.ndarray,
+    image: Array,
     item: Decor,
     lists: Mapping[str, Sequence[str]],
     library: FontLibrary,
@@ -135,9 +136,9 @@ def caption_text(text: str, lists: Mapping[str, Sequence[str]], rnd: Random) -> 
         return text
     month = rnd.randint(1, 12)
     year = rnd.randint(2003, 2026)
-    values = {
+    values: dict[str, Callable[[], str]] = {
         "{dealer}": lambda: dealer_line(rnd),
-        "{month}": lambda: _MONTHS[month - 1],
+        "{month}": lambda: word_lists()["months"][month - 1],
         "{mm}": lambda: f"{month:02d}",
         "{yy}": lambda: f"{year % 100:02d}",
         "{yyyy}": lambda: str(year),
@@ -153,7 +154,7 @@ def caption_text(text: str, lists: Mapping[str, Sequence[str]], rnd: Random) -> 
 
 
 def draw_seal(
-    image: np.ndarray, kind: str, box: tuple[float, float, float, float], rnd: Random, ink: Colour
+    image: Array, kind: str, box: tuple[float, float, float, float], rnd: Random, ink: Colour
 ) -> None:
     """A seal, coat or emblem between characters; box in px of the plate."""
     x, y, w, h = box
@@ -180,7 +181,9 @@ def draw_seal(
                 red, -1,
             )  # fmt: skip
         for i in (0.25, 0.5, 0.75):
-            cv2.circle(image, (round(x + i * w), round(y + h * 0.34)), max(1, round(w * 0.08)), red, -1)
+            cv2.circle(
+                image, (round(x + i * w), round(y + h * 0.34)), max(1, round(w * 0.08)), red, -1
+            )
     elif kind == "map":
         _map(image, (cx, cy), (w * 0.45, h * 0.2), rnd, ink)
     elif kind == "emblem":
@@ -198,24 +201,25 @@ def draw_seal(
 
 
 def draw_separator(
-    mask: np.ndarray, kind: str, box: tuple[float, float, float, float], stroke: float
+    mask: Array, kind: str, box: tuple[float, float, float, float], stroke: float
 ) -> None:
     """A dash, dot or bullet in the ink mask; box in px of the plate."""
     x, y, w, h = box
     cx, cy = x + w / 2, y + h / 2
+    dot_px, bullet_px = max(1, round(stroke * 0.6)), max(1, round(stroke * 0.75))
     if kind == "-":
         half = max(1.0, stroke * 0.5)
         cv2.rectangle(
             mask, (round(x + 0.12 * w), round(cy - half)), (round(x + 0.82 * w), round(cy + half)),
-            255, -1,
+            (255,), -1,
         )  # fmt: skip
     elif kind == ".":
-        cv2.circle(mask, (round(cx), round(y + h - stroke * 0.6)), max(1, round(stroke * 0.6)), 255, -1)
+        cv2.circle(mask, (round(cx), round(y + h - stroke * 0.6)), dot_px, (255,), -1)
     elif kind == ":":
-        cv2.circle(mask, (round(cx), round(cy)), max(1, round(stroke * 0.75)), 255, -1, cv2.LINE_AA)
+        cv2.circle(mask, (round(cx), round(cy)), bullet_px, (255,), -1, cv2.LINE_AA)
 
 
-def draw_holes(image: np.ndarray, kind: str, rnd: Random) -> None:
+def draw_holes(image: Array, kind: str, rnd: Random) -> None:
     """Screws, bolts or their holes."""
     height, width = image.shape[:2]
     if kind == "us":
@@ -238,7 +242,7 @@ def draw_holes(image: np.ndarray, kind: str, rnd: Random) -> None:
 
 
 def _disc(
-    image: np.ndarray, at: tuple[float, float], radius: float, colour: Colour, rnd: Random
+    image: Array, at: tuple[float, float], radius: float, colour: Colour, rnd: Random
 ) -> None:
     centre = (round(at[0]), round(at[1]))
     r = max(2, round(radius))
@@ -253,9 +257,7 @@ def _disc(
     )  # fmt: skip
 
 
-def _shield(
-    image: np.ndarray, at: tuple[float, float], half: tuple[float, float], rnd: Random
-) -> None:
+def _shield(image: Array, at: tuple[float, float], half: tuple[float, float], rnd: Random) -> None:
     x, y = at
     w, h = half
     outline = [(-1, -1), (1, -1), (1, 0.2), (0.6, 0.7), (0, 1), (-0.6, 0.7), (-1, 0.2)]
@@ -273,7 +275,7 @@ def _shield(
 
 
 def _map(
-    image: np.ndarray, at: tuple[float, float], half: tuple[float, float], rnd: Random, ink: Colour
+    image: Array, at: tuple[float, float], half: tuple[float, float], rnd: Random, ink: Colour
 ) -> None:
     shape = [(-1, 0.3), (-0.7, -0.1), (-0.2, -0.1), (0.2, -0.8), (0.6, -1), (0.7, 0.2), (1, 0.8),
              (0.5, 0.6), (0.1, 0.25)]  # fmt: skip
@@ -288,7 +290,7 @@ def _map(
 
 
 def _emblem(
-    image: np.ndarray,
+    image: Array,
     at: tuple[float, float],
     half: tuple[float, float],
     rnd: Random,

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lprnet.errors import LprnetError
+from training.synthetic.arrays import Array
 
 FONT_SUFFIXES = (".otf", ".ttf", ".woff")
 FIELD_HEIGHT_PX = 80  # ink height of a stored field
@@ -84,9 +85,9 @@ class FontLibrary:
         every = tuple(dict.fromkeys(f for fonts in self._families.values() for f in fonts))
         # A folder of somebody's own fonts works too: then each family is all of them.
         self._all = every if every else tuple(sorted(files.values()))
-        self._fields: dict[tuple[Path, str, int], np.ndarray] = {}
+        self._fields: dict[tuple[Path, str, int], Array] = {}
         self._ratios: dict[tuple[Path, str], float] = {}
-        self._inks: dict[tuple[Path, str], np.ndarray] = {}
+        self._inks: dict[tuple[Path, str], Array] = {}
 
     def fonts(self, family: str) -> tuple[Path, ...]:
         """Files of a family; all fonts when none of the family's is installed."""
@@ -106,7 +107,7 @@ class FontLibrary:
         """Median width ratio of the font's upright full-width characters."""
         return float(np.median([self.width_ratio(font, c) for c in "BDEHKNPRSU0234568"]))
 
-    def field(self, font: Path, char: str, width_ratio: float) -> np.ndarray:
+    def field(self, font: Path, char: str, width_ratio: float) -> Array:
         """Signed distance field of a glyph stretched to a width ratio.
 
         Returns:
@@ -121,7 +122,7 @@ class FontLibrary:
             self._fields[key] = found
         return found
 
-    def _ink(self, font: Path, char: str) -> np.ndarray:
+    def _ink(self, font: Path, char: str) -> Array:
         key = (font, char)
         if key not in self._inks:
             # Small font files lack some diacritics: then the bare letter is drawn.
@@ -129,12 +130,12 @@ class FontLibrary:
         return self._inks[key]
 
     @staticmethod
-    def _make_field(ink: np.ndarray, width_ratio: float) -> np.ndarray:
+    def _make_field(ink: Array, width_ratio: float) -> Array:
         height = FIELD_HEIGHT_PX * _RENDER_SCALE
         width = max(4, round(height * width_ratio))
         pad = FIELD_PAD_PX * _RENDER_SCALE
         shape = cv2.resize(ink, (width, height), interpolation=cv2.INTER_AREA)
-        shape = cv2.copyMakeBorder(shape, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
+        shape = cv2.copyMakeBorder(shape, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(0,))
         inside = (shape > 127).astype(np.uint8)
         distance = cv2.distanceTransform(inside, cv2.DIST_L2, 3) - cv2.distanceTransform(
             1 - inside, cv2.DIST_L2, 3
@@ -144,7 +145,7 @@ class FontLibrary:
         return np.clip(128 + small * (FIELD_STEPS_PER_PX / _RENDER_SCALE), 0, 255).astype(np.uint8)
 
     @lru_cache(maxsize=4096)  # noqa: B019
-    def caption(self, font: Path, text: str) -> np.ndarray:
+    def caption(self, font: Path, text: str) -> Array:
         """Mask of a whole line of text, uint8 [h, w], about 32 px high, cropped to the ink."""
         return _tight_ink(font, text, size_px=44)
 
@@ -168,7 +169,7 @@ def _has(font: Path, char: str) -> bool:
     return drawn.getbbox() is not None and bytes(drawn) != bytes(missing)
 
 
-def _tight_ink(font: Path, text: str, size_px: int = 220) -> np.ndarray:
+def _tight_ink(font: Path, text: str, size_px: int = 220) -> Array:
     """Text drawn white on black and cropped to its ink, uint8 [h, w]."""
     face = _load(font, size_px)
     left, top, right, bottom = (int(v) for v in face.getbbox(text))

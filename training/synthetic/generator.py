@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from random import Random
 
@@ -15,20 +13,16 @@ from training.synthetic.grammar import Token, expand, parse, text_of
 from training.synthetic.photo import photograph
 from training.synthetic.plate import SyntheticPlate
 from training.synthetic.render import pick, render_flat
-from training.synthetic.spec import GROUPS, Region, RegionError, Style, load_regions
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from training.synthetic.spec import (
+    GROUPS,
+    Region,
+    RegionError,
+    Style,
+    load_families,
+    load_regions,
+)
 
 DEFAULT_MIX: Mapping[str, float] = {"europe": 0.55, "us": 0.25, "rest": 0.20}
-
-
-def load_families() -> dict[str, list[str]]:
-    """Font families by look, from fonts.toml."""
-    text = (Path(__file__).parent / "fonts.toml").read_text(encoding="utf-8")
-    return dict(tomllib.loads(text))
 
 
 class PlateGenerator:
@@ -79,7 +73,7 @@ class PlateGenerator:
         Raises:
             RegionError: a region that this generator does not have.
         """
-        rnd = Random(int(rng.integers(2**63)))  # noqa: S311 - not for secrets
+        rnd = Random(int(rng.integers(2**63)))
         if region is None:
             region = rnd.choices(self._codes, self._shares)[0]
         if region not in self._regions:
@@ -123,12 +117,6 @@ def _steps(code: str, pattern: str, region: Region) -> list[tuple[str, str]]:
     if key not in _parsed:
         _parsed[key] = parse(pattern, region.alphabet)
     return _parsed[key]
-
-
-@lru_cache(maxsize=1)
-def all_region_codes() -> tuple[str, ...]:
-    """Codes of all region files."""
-    return tuple(load_regions())
 
 
 def _select(regions: dict[str, Region], wanted: Sequence[str] | None) -> dict[str, Region]:

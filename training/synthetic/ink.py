@@ -8,6 +8,7 @@ from random import Random
 import cv2
 import numpy as np
 
+from training.synthetic.arrays import Array
 from training.synthetic.fonts import (
     FIELD_HEIGHT_PX,
     FIELD_PAD_PX,
@@ -15,7 +16,7 @@ from training.synthetic.fonts import (
     FontLibrary,
 )
 from training.synthetic.layout import Die, Placed
-
+from training.synthetic.textures import above
 
 _DISTANCES = (np.arange(256, dtype=np.float32) - 128) / FIELD_STEPS_PER_PX
 
@@ -26,7 +27,7 @@ def draw_characters(
     library: FontLibrary,
     px_per_mm: float,
     size_px: tuple[int, int],
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Array, Array]:
     """Mask of all characters and their boxes.
 
     Args:
@@ -49,9 +50,7 @@ def draw_characters(
     return mask, np.asarray(boxes, np.float32).reshape(-1, 4)
 
 
-def _stamp(
-    mask: np.ndarray, field: np.ndarray, die: Die, box: tuple[float, float, float, float]
-) -> None:
+def _stamp(mask: Array, field: Array, die: Die, box: tuple[float, float, float, float]) -> None:
     x, y, w, h = box
     scale_y = h / FIELD_HEIGHT_PX
     scale_x = w / (field.shape[1] - 2 * FIELD_PAD_PX)
@@ -75,7 +74,7 @@ def _stamp(
         (out_w, out_h),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=0,
+        borderValue=(0,),
     )
     slope = 255.0 * min(scale_x, scale_y) / 1.2
     distance = _DISTANCES + die.weight
@@ -87,12 +86,12 @@ def _stamp(
         np.maximum(target, patch[top - y0 : bottom - y0, left - x0 : right - x0], out=target)
 
 
-def relief(image: np.ndarray, mask: np.ndarray, rnd: Random, strength: float) -> None:
+def relief(image: Array, mask: Array, rnd: Random, strength: float) -> None:
     """Light and shadow along embossed edges, in place; the light comes from above."""
     reach = rnd.choice((1, 1, 2))
     soft = cv2.blur(mask, (3, 3)) if reach == 1 else cv2.blur(mask, (5, 5))
     sideways = rnd.choice((-1, 0, 1)) * reach
-    shift = np.float32([[1, 0, sideways], [0, 1, reach]])  # type: ignore[arg-type]
+    shift = np.array([[1, 0, sideways], [0, 1, reach]], np.float32)
     moved = cv2.warpAffine(soft, shift, (mask.shape[1], mask.shape[0]))
     amount = 0.55 * strength * rnd.uniform(0.3, 1.0)
     light = cv2.convertScaleAbs(cv2.subtract(soft, moved), alpha=amount * rnd.uniform(0.6, 1.0))
@@ -101,7 +100,7 @@ def relief(image: np.ndarray, mask: np.ndarray, rnd: Random, strength: float) ->
     cv2.subtract(image, cv2.merge((shade, shade, shade)), dst=image)
 
 
-def wear(mask: np.ndarray, texture: np.ndarray, level: int) -> np.ndarray:
+def wear(mask: Array, texture: Array, level: int) -> Array:
     """Ink with paint rubbed off where the texture is above a level (0..255)."""
-    lost = cv2.convertScaleAbs(cv2.subtract(texture, level), alpha=6.0)
+    lost = above(texture, level, 6.0)
     return cv2.subtract(mask, lost)

@@ -130,7 +130,10 @@ def _spread(
     line: Sequence[Token], advances: Sequence[float], slack: float, spread: float
 ) -> list[float]:
     """Give a share of the free room to the gaps, most of it to those that separate groups."""
-    weights = [0.0 if a <= 0 else 4.0 if t.kind != "char" else 0.6 for t, a in zip(line, advances, strict=True)]
+    weights = [
+        0.0 if a <= 0 else 4.0 if t.kind != "char" else 0.6
+        for t, a in zip(line, advances, strict=True)
+    ]
     weights[-1] = 0.0
     total = max(sum(weights), 1e-6)
     return [a + slack * spread * w / total for a, w in zip(advances, weights, strict=True)]

@@ -7,12 +7,11 @@ from random import Random
 import cv2
 import numpy as np
 
+from training.synthetic.arrays import Array
 from training.synthetic.textures import cut
 
 
-def photograph(
-    rnd: Random, image: np.ndarray, boxes: np.ndarray, quad: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def photograph(rnd: Random, image: Array, boxes: Array, quad: Array) -> tuple[Array, Array, Array]:
     """Take a picture of a flat plate.
 
     Args:
@@ -30,9 +29,8 @@ def photograph(
 
 
 def _view(
-    rnd: Random, image: np.ndarray, boxes: np.ndarray, quad: np.ndarray, harm: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    height, width = image.shape[:2]
+    rnd: Random, image: Array, boxes: Array, quad: Array, harm: float
+) -> tuple[Array, Array, Array]:
     plate_h = float(np.linalg.norm(quad[3] - quad[0]))
     smallest = 22 if quad[1, 0] - quad[0, 0] > 2.5 * plate_h else 34  # two lines need more
     wanted = smallest + (100 - smallest) * (1 - harm) ** 2 * rnd.uniform(0.5, 1.0)
@@ -66,7 +64,7 @@ def _view(
     return out, np.clip(moved_boxes, 0, limit).astype(np.float32), target
 
 
-def _light(rnd: Random, image: np.ndarray, harm: float) -> np.ndarray:
+def _light(rnd: Random, image: Array, harm: float) -> Array:
     pixels = image.astype(np.float32)
     look = rnd.random()
     if look < 0.15:  # night or low contrast
@@ -86,19 +84,21 @@ def _light(rnd: Random, image: np.ndarray, harm: float) -> np.ndarray:
         pixels = np.repeat(grey[:, :, None], 3, axis=2)
     if rnd.random() < 0.08:  # glare
         height, width = image.shape[:2]
-        spot = np.zeros((height, width), np.float32)
+        spot: Array = np.zeros((height, width), np.float32)
         at = (rnd.randrange(width), rnd.randrange(height))
-        cv2.circle(spot, at, max(2, round(height * rnd.uniform(0.1, 0.4))), 1.0, -1)
+        cv2.circle(spot, at, max(2, round(height * rnd.uniform(0.1, 0.4))), (1.0,), -1)
         spot = cv2.GaussianBlur(spot, (0, 0), height * 0.15)
         pixels += spot[:, :, None] * rnd.uniform(60, 200)
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-def _lens(rnd: Random, image: np.ndarray, harm: float) -> np.ndarray:
+def _lens(rnd: Random, image: Array, harm: float) -> Array:
     height = image.shape[0]
     look = rnd.random()
     if look < 0.35:
-        return cv2.GaussianBlur(image, (0, 0), max(0.25, height * (0.002 + 0.026 * harm * rnd.random())))
+        return cv2.GaussianBlur(
+            image, (0, 0), max(0.25, height * (0.002 + 0.026 * harm * rnd.random()))
+        )
     if look < 0.55:
         length = max(2, round(height * (0.015 + 0.09 * harm * rnd.random())))
         kernel = np.zeros((length, length), np.float32)
@@ -106,12 +106,12 @@ def _lens(rnd: Random, image: np.ndarray, harm: float) -> np.ndarray:
         dx, dy = np.cos(angle) * length / 2, np.sin(angle) * length / 2
         middle = (length - 1) / 2
         start = (round(middle - dx), round(middle - dy))
-        cv2.line(kernel, start, (round(middle + dx), round(middle + dy)), 1.0, 1)
+        cv2.line(kernel, start, (round(middle + dx), round(middle + dy)), (1.0,), 1)
         return cv2.filter2D(image, -1, kernel / max(kernel.sum(), 1.0))
     return image
 
 
-def _sensor(rnd: Random, image: np.ndarray, harm: float) -> np.ndarray:
+def _sensor(rnd: Random, image: Array, harm: float) -> Array:
     height, width = image.shape[:2]
     if rnd.random() < 0.6:
         grain = cut(rnd, "grain", height, width, rnd.choice((1.0, 1.0, 1.7)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
+from training.synthetic.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class SyntheticPlate:
         plate_quad: float32 [4, 2], plate corners tl, tr, br, bl in pixels of image.
     """
 
-    image: np.ndarray
+    image: Array
     text: str
     region: str
     style: str
     rows: int
-    char_boxes: np.ndarray
-    char_rows: np.ndarray
-    plate_quad: np.ndarray
+    char_boxes: Array
+    char_rows: Array
+    plate_quad: Array

@@ -9,6 +9,7 @@ from random import Random
 import cv2
 import numpy as np
 
+from training.synthetic.arrays import Array
 from training.synthetic.decor import draw_band, draw_decor, draw_holes, draw_seal, draw_separator
 from training.synthetic.fonts import FontLibrary
 from training.synthetic.grammar import Token
@@ -17,16 +18,18 @@ from training.synthetic.layout import Die, Placed, place
 from training.synthetic.palette import Colour, anything, tinted
 from training.synthetic.spec import Region, Style
 from training.synthetic.surround import draw_frame, make_surround
-from training.synthetic.textures import blend, cut, flat, soft_field
+from training.synthetic.textures import above, blend, cut, flat, soft_field
+
+_DIRT_COLOURS = ((96, 84, 66), (60, 56, 50), (130, 120, 100), (200, 200, 196))
 
 
 @dataclass(frozen=True)
 class FlatPlate:
     """A rendered picture with boxes float32 [L, 4] and corners float32 [4, 2] in its pixels."""
 
-    image: np.ndarray
-    boxes: np.ndarray
-    quad: np.ndarray
+    image: Array
+    boxes: Array
+    quad: Array
 
 
 def pick(rnd: Random, weights: dict[str, float] | Sequence[str]) -> str:
@@ -69,7 +72,9 @@ def render_flat(
     mask, boxes = draw_characters(placed, die, library, px_per_mm, (height, width))
     _draw_marks(plate, mask, placed, style, px_per_mm, rnd, ink)
     if rnd.random() < 0.15:
-        mask = wear(mask, cut(rnd, rnd.choice(("dirt", "spots")), height, width), rnd.randint(205, 245))
+        mask = wear(
+            mask, cut(rnd, rnd.choice(("dirt", "spots")), height, width), rnd.randint(205, 245)
+        )
     blend(plate, mask, ink)
     _draw_rim(plate, style, px_per_mm, rim)
     if rnd.random() < style.emboss:
@@ -95,7 +100,7 @@ def _colours(rnd: Random, style: Style) -> tuple[Colour, Colour, Colour]:
     return ground, ink, tinted(rnd, names[2]) if len(names) > 2 else ink
 
 
-def _ground(rnd: Random, style: Style, colour: Colour, height: int, width: int) -> np.ndarray:
+def _ground(rnd: Random, style: Style, colour: Colour, height: int, width: int) -> Array:
     plate = flat(height, width, colour)
     scene = style.scene
     if scene == "any":
@@ -116,7 +121,7 @@ def _ground(rnd: Random, style: Style, colour: Colour, height: int, width: int) 
             points = np.stack([xs * width, ys * height], 1).astype(np.int32)
             points = np.vstack([points, [[width, height], [0, height]]]).astype(np.int32)
             layer = np.zeros((height, width), np.uint8)
-            cv2.fillPoly(layer, [points], rnd.randint(40, 190), cv2.LINE_AA)
+            cv2.fillPoly(layer, [points], (rnd.randint(40, 190),), cv2.LINE_AA)
             blend(plate, layer, anything(rnd))
     elif scene == "stripes":
         for _ in range(rnd.randint(1, 3)):
@@ -129,8 +134,8 @@ def _ground(rnd: Random, style: Style, colour: Colour, height: int, width: int) 
 
 
 def _draw_marks(
-    plate: np.ndarray,
-    mask: np.ndarray,
+    plate: Array,
+    mask: Array,
     placed: Sequence[Placed],
     style: Style,
     px_per_mm: float,
@@ -146,7 +151,7 @@ def _draw_marks(
             draw_separator(mask, item.token.kind, box, stroke)
 
 
-def _draw_rim(plate: np.ndarray, style: Style, px_per_mm: float, colour: Colour) -> None:
+def _draw_rim(plate: Array, style: Style, px_per_mm: float, colour: Colour) -> None:
     if style.rim_mm <= 0:
         return
     height, width = plate.shape[:2]
@@ -155,17 +160,16 @@ def _draw_rim(plate: np.ndarray, style: Style, px_per_mm: float, colour: Colour)
     cv2.rectangle(plate, (inset, inset), (width - 1 - inset, height - 1 - inset), colour, thick)
 
 
-def _weather(rnd: Random, plate: np.ndarray) -> None:
+def _weather(rnd: Random, plate: Array) -> None:
     """Dirt, scratches and stains on the plate, in place."""
     height, width = plate.shape[:2]
     if rnd.random() < 0.3:
         kind = rnd.choice(("dirt", "cloud", "spots"))
         level = rnd.randint(120, 190)
-        mask = cv2.convertScaleAbs(
-            cv2.subtract(cut(rnd, kind, height, width, rnd.uniform(0.7, 2)), level),
-            alpha=rnd.uniform(0.8, 2.5),
+        mask = above(
+            cut(rnd, kind, height, width, rnd.uniform(0.7, 2)), level, rnd.uniform(0.8, 2.5)
         )
-        blend(plate, mask, rnd.choice(((96, 84, 66), (60, 56, 50), (130, 120, 100), (200, 200, 196))))
+        blend(plate, mask, rnd.choice(_DIRT_COLOURS))
     if rnd.random() < 0.12:
         mask = cut(rnd, "scratches", height, width, rnd.uniform(0.8, 2))
         blend(plate, cv2.convertScaleAbs(mask, alpha=rnd.uniform(0.3, 0.9)), anything(rnd))
@@ -174,8 +178,8 @@ def _weather(rnd: Random, plate: np.ndarray) -> None:
 def _mount(
     rnd: Random,
     style: Style,
-    plate: np.ndarray,
-    boxes: np.ndarray,
+    plate: Array,
+    boxes: Array,
     px_per_mm: float,
     library: FontLibrary,
 ) -> FlatPlate:
@@ -186,11 +190,11 @@ def _mount(
     box = (left, top, left + width, top + height)
     radius = min(height // 4, round(style.round_mm * px_per_mm))
     shape = np.zeros((height, width), np.uint8)
-    cv2.rectangle(shape, (radius, 0), (width - radius, height), 255, -1)
-    cv2.rectangle(shape, (0, radius), (width, height - radius), 255, -1)
+    cv2.rectangle(shape, (radius, 0), (width - radius, height), (255,), -1)
+    cv2.rectangle(shape, (0, radius), (width, height - radius), (255,), -1)
     for x in (radius, width - 1 - radius):
         for y in (radius, height - 1 - radius):
-            cv2.circle(shape, (x, y), radius, 255, -1)
+            cv2.circle(shape, (x, y), radius, (255,), -1)
     if rnd.random() < 0.5:  # the plate's own shadow on the car
         offset = max(1, round(0.03 * height))
         image[top + offset : top + height + offset, left : left + width] //= 2
@@ -207,7 +211,7 @@ def _mount(
     return FlatPlate(image, boxes + np.tile(shift, 2), quad.astype(np.float32))
 
 
-def _hard_shadow(rnd: Random, image: np.ndarray) -> np.ndarray:
+def _hard_shadow(rnd: Random, image: Array) -> Array:
     height, width = image.shape[:2]
     dark = np.full((height, width, 3), 128, np.uint8)
     a, b = rnd.uniform(-0.2, 1.2), rnd.uniform(-0.2, 1.2)

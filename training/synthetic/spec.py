@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lprnet.errors import LprnetError
 from training.synthetic.grammar import Alphabet, parse
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from training.synthetic.palette import PALETTE
+from training.synthetic.toml import TomlError, read_toml
 
 REGIONS_DIR = Path(__file__).parent / "regions"
 GROUPS = ("europe", "us", "rest")
+SEALS = ("none", "german", "twin", "disc", "shield", "square", "bars", "map", "emblem")
+SCENES = ("plain", "fade", "hills", "waves", "stripes", "any")
+PITCHES = ("proportional", "mono")
+ALIGNMENTS = ("center", "spread", "left")
+HOLES = ("none", "two", "us")
+SIDES = ("left", "right", "top")
+MARKS = ("stars", "none", "gb", "flag", "flagv")
+DECOR_KINDS = ("text", "sticker", "box", "strip", "line", "blob")
 
 
 class RegionError(LprnetError):
@@ -70,7 +75,12 @@ class Style:
     seal_mm: float = 38.0
     seal: str = "none"
     small: float = 0.5  # height of small characters as a share of the full height
-    inset_mm: Sequence[float] = (6.0, 4.0, 6.0, 4.0)  # left, top, right, bottom of the serial's area
+    inset_mm: Sequence[float] = (
+        6.0,
+        4.0,
+        6.0,
+        4.0,
+    )  # left, top, right, bottom of the serial's area
     top_inset_mm: Sequence[float] = (0.0, 0.0)  # further insets of the top line
     row_y: Sequence[float] = ()  # centres of the lines as shares of the height
     align: str = "center"  # or "spread", "left"
@@ -97,7 +107,17 @@ class Region:
     styles: Mapping[str, Style]
 
 
+_LENGTHS = {
+    "size_mm": (2,), "char_mm": (2,), "char2_mm": (0, 2), "inset_mm": (4,), "top_inset_mm": (2,),
+    "row_y": (0, 1, 2),
+}  # fmt: skip
 _T = TypeVar("_T")
+
+
+@lru_cache(maxsize=1)
+def load_families() -> dict[str, list[str]]:
+    """Font families by look, from fonts.toml."""
+    return dict(read_toml(Path(__file__).parent / "fonts.toml"))
 
 
 def load_region(path: Path) -> Region:
@@ -107,9 +127,9 @@ def load_region(path: Path) -> Region:
         RegionError: not TOML, an unknown or missing key, or a value out of place.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise RegionError(f"region file {path}: {error}") from error
+        raw = read_toml(path)
+    except TomlError as error:
+        raise RegionError(f"region file: {error}") from error
     known = {"code", "name", "group", "weight", "letters", "digits", "lists", "defaults", "styles"}
     _reject_unknown(path, "region", raw, known)
     missing = {"code", "name", "group", "styles"} - raw.keys()
@@ -175,6 +195,40 @@ def _make(path: Path, where: str, kind: type[_T], table: Mapping[str, Any]) -> _
         if kind is Decor and isinstance(values.get(key), str):
             values[key] = (values[key],)
     try:
-        return kind(**values)
+        made = kind(**values)
     except TypeError as error:
         raise RegionError(f"region file {path}: {where}: {error}") from error
+    for name, length in _LENGTHS.items():
+        value = getattr(made, name, None)
+        if isinstance(made, Style) and not (
+            isinstance(value, (list, tuple)) and len(value) in length
+        ):
+            raise RegionError(
+                f"region file {path}: {where}: {name}: {value!r} is not a list of "
+                f"{' or '.join(map(str, length))} numbers"
+            )
+    for key, named, allowed in _names(made):
+        if named not in allowed:
+            known = ", ".join(sorted(allowed))
+            raise RegionError(f"region file {path}: {where}: {key}: no {named!r} (have: {known})")
+    return made
+
+
+def _names(part: object) -> Iterator[tuple[str, str, Collection[str]]]:
+    """Every value of a part that must be a known name: key, value, what is known."""
+    if isinstance(part, Style):
+        yield from (("seal", part.seal, SEALS), ("scene", part.scene, SCENES))
+        yield from (("pitch", part.pitch, PITCHES), ("align", part.align, ALIGNMENTS))
+        yield ("holes", part.holes, HOLES)
+        yield from (("fonts", family, load_families()) for family in part.fonts)
+        for names in part.colours:
+            yield from (("colours", name, PALETTE) for name in names.split("/"))
+    elif isinstance(part, Band):
+        yield from (("side", part.side, SIDES), ("colour", part.colour, PALETTE))
+        yield ("text_colour", part.text_colour, PALETTE)
+        kind, _, stripes = part.mark.partition(":")
+        yield ("mark", kind, MARKS)
+        yield from (("mark", name, PALETTE) for name in stripes.split(",") if name)
+    elif isinstance(part, Decor):
+        yield from (("kind", part.kind, DECOR_KINDS), ("font", part.font, load_families()))
+        yield from (("colour", name, PALETTE) for name in (*part.colour, *part.fill))

@@ -7,6 +7,7 @@ from random import Random
 import cv2
 import numpy as np
 
+from training.synthetic.arrays import Array
 from training.synthetic.decor import put_text
 from training.synthetic.fonts import FontLibrary
 from training.synthetic.palette import Colour, anything, tinted
@@ -16,7 +17,7 @@ from training.synthetic.words import dealer_line
 _DARK = ("black", "darkgrey", "black", "navy")
 
 
-def make_surround(rnd: Random, height: int, width: int) -> np.ndarray:
+def make_surround(rnd: Random, height: int, width: int) -> Array:
     """Background for a plate, uint8 [height, width, 3] RGB."""
     look = rnd.random()
     if look < 0.45:
@@ -34,7 +35,9 @@ def make_surround(rnd: Random, height: int, width: int) -> np.ndarray:
     for _ in range(rnd.randint(0, 3)):  # edges of the bumper, of the recess, of the number lamp
         y = rnd.randrange(height)
         slope = round(rnd.gauss(0, 0.04) * width)
-        cv2.line(image, (0, y), (width, y + slope), anything(rnd), rnd.randint(1, max(2, height // 10)))
+        cv2.line(
+            image, (0, y), (width, y + slope), anything(rnd), rnd.randint(1, max(2, height // 10))
+        )
     if rnd.random() < 0.4:
         grain = cut(rnd, "grain", height, width)
         image = cv2.addWeighted(image, 1.0, cv2.merge((grain, grain, grain)), 0.15, -19)
@@ -42,7 +45,7 @@ def make_surround(rnd: Random, height: int, width: int) -> np.ndarray:
 
 
 def draw_frame(
-    image: np.ndarray,
+    image: Array,
     plate: tuple[int, int, int, int],
     px_per_mm: float,
     library: FontLibrary,

@@ -8,15 +8,17 @@ from random import Random
 import cv2
 import numpy as np
 
+from training.synthetic.arrays import Array
+
 POOL_SIDE_PX = 1024
 
 
 @lru_cache(maxsize=1)
-def _pool() -> dict[str, np.ndarray]:
+def _pool() -> dict[str, Array]:
     rng = np.random.default_rng(20240601)
     side = POOL_SIDE_PX
 
-    def octave(cells: int) -> np.ndarray:
+    def octave(cells: int) -> Array:
         grid = rng.normal(0.0, 1.0, (cells, cells)).astype(np.float32)
         return cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC)
 
@@ -28,7 +30,7 @@ def _pool() -> dict[str, np.ndarray]:
     for _ in range(260):
         x, y = rng.integers(0, side, 2)
         dx, dy = rng.normal(0, 60), rng.normal(0, 20)
-        cv2.line(scratches, (int(x), int(y)), (int(x + dx), int(y + dy)), float(rng.random()), 1)
+        cv2.line(scratches, (int(x), int(y)), (int(x + dx), int(y + dy)), (float(rng.random()),), 1)
     return {
         "grain": _to_bytes(grain, 40.0),
         "cloud": _to_bytes(cloud, 50.0),
@@ -38,12 +40,13 @@ def _pool() -> dict[str, np.ndarray]:
     }
 
 
-def _to_bytes(noise: np.ndarray, spread: float) -> np.ndarray:
+def _to_bytes(noise: Array, spread: float) -> Array:
     scaled = 128 + spread * (noise - noise.mean()) / noise.std()
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    small: Array = np.clip(scaled, 0, 255).astype(np.uint8)
+    return small
 
 
-def cut(rnd: Random, kind: str, height: int, width: int, zoom: float = 1.0) -> np.ndarray:
+def cut(rnd: Random, kind: str, height: int, width: int, zoom: float = 1.0) -> Array:
     """A uint8 [height, width] view or resized cut of a texture, mean about 128."""
     pool = _pool()[kind]
     h, w = min(POOL_SIDE_PX, int(height / zoom) + 1), min(POOL_SIDE_PX, int(width / zoom) + 1)
@@ -55,20 +58,26 @@ def cut(rnd: Random, kind: str, height: int, width: int, zoom: float = 1.0) -> n
     return piece
 
 
-def blend(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> None:
+def above(texture: Array, level: int, gain: float) -> Array:
+    """How far a texture is above a level, times a gain: uint8, same shape."""
+    ramp = np.clip((np.arange(256) - level) * gain, 0, 255).astype(np.uint8)
+    return cv2.LUT(texture, ramp)
+
+
+def blend(image: Array, mask: Array, colour: tuple[int, int, int]) -> None:
     """Paint a colour through a mask, in place. image uint8 [h, w, 3], mask uint8 [h, w]."""
     alpha = cv2.merge((mask, mask, mask))
     kept = cv2.multiply(image, cv2.bitwise_not(alpha), scale=1 / 255)
     # cv2 takes a four-channel scalar; multiplying the mask by it saves a full-size paint layer
-    cv2.add(kept, cv2.multiply(alpha, (*colour, 0), scale=1 / 255), dst=image)
+    cv2.add(kept, cv2.multiply(alpha, (*colour, 0), scale=1 / 255)  # type: ignore[call-overload], dst=image)
 
 
-def flat(height: int, width: int, colour: tuple[int, int, int]) -> np.ndarray:
+def flat(height: int, width: int, colour: tuple[int, int, int]) -> Array:
     """One colour, uint8 [height, width, 3]; much faster than numpy's broadcast of 3 channels."""
     return cv2.resize(np.array([[colour]], np.uint8), (width, height))
 
 
-def soft_field(rnd: Random, height: int, width: int, low: float, high: float) -> np.ndarray:
+def soft_field(rnd: Random, height: int, width: int, low: float, high: float) -> Array:
     """Slowly varying light, uint8 [height, width, 3] where 128 stands for a factor of 1."""
     rows, columns = rnd.randint(2, 4), rnd.randint(2, 5)
     grid = np.empty((rows, columns, 1), np.float32)

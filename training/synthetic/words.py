@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import string
 from functools import lru_cache
+from pathlib import Path
 from random import Random
 
-_ONSETS = "B C D F G H J K L M N P R S T V W Y Z BR CH CR DR FL GR KR PL SH SL ST TR TH QU".split()
-_VOWELS = "A E I O U A E O EE OO AI".split()
-_CODAS = ["", "", "", "N", "R", "S", "T", "L", "M", "X", "CK", "ND", "NG", "Y"]
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_WORDS = (
-    "MY YOUR BIG RED BLU GO HOT FAST NO UR GR8 L8 LUV MOM DAD DOC ROX RIDE FUN SKI SURF GOLF JEEP "
-    "BMW VW AUDI TOY ZOOM VROOM KING QUEEN LADY BOSS ACE MR MRS DR CPA LAW TAX FISH DOG CAT BEE "
-    "SUN SKY SEA JOY ICU 4U 2U 1ST 2ND IM I LIL BABY COOL WOW YES OK USA NYC LA SMILE DREAM"
-).split()
-_DEALER_ENDS = (
-    "MOTORS AUTO CARS AUTOHAUS GARAGE AUTOMOBILE GROUP HONDA TOYOTA FORD NISSAN HYUNDAI KIA BMW "
-    "CHEVROLET SUBARU VOLVO SKODA RENAULT AUTOCENTRUM AUTOS CAR GMBH LTD .COM .NET .DE .CZ"
-).split()
+from training.synthetic.toml import read_toml
+
+_DIGITS = string.digits
+_LETTERS = string.ascii_uppercase
+
+
+@lru_cache(maxsize=1)
+def word_lists() -> dict[str, list[str]]:
+    """The lists of words.toml."""
+    raw = read_toml(Path(__file__).parent / "words.toml")
+    return {key: str(value).split() for key, value in raw.items()}
 
 
 def vanity_word(rnd: Random, low: int, high: int) -> str:
@@ -25,20 +25,18 @@ def vanity_word(rnd: Random, low: int, high: int) -> str:
     length = rnd.randint(low, high)
     kind = rnd.random()
     if kind < 0.3:
-        text = "".join(rnd.choices(_LETTERS, k=length))
-    elif kind < 0.4:
-        text = "".join(rnd.choices(_LETTERS + "0123456789", k=length))
-    elif kind < 0.6:
+        return "".join(rnd.choices(_LETTERS, k=length))
+    if kind < 0.4:
+        return "".join(rnd.choices(_LETTERS + _DIGITS, k=length))
+    if kind < 0.6:
         letters = rnd.randint(1, length)
-        text = _syllables(rnd, letters) + "".join(rnd.choices("0123456789", k=length - letters))
-    elif kind < 0.8:
-        text = _syllables(rnd, length)
-    else:
-        text = ""
-        while len(text) < length:
-            text += rnd.choice(_WORDS)
-        text = text[:length]
-    return text
+        return _syllables(rnd, letters) + "".join(rnd.choices(_DIGITS, k=length - letters))
+    if kind < 0.8:
+        return _syllables(rnd, length)
+    text = ""
+    while len(text) < length:
+        text += rnd.choice(word_lists()["words"])
+    return text[:length]
 
 
 def dealer_line(rnd: Random) -> str:
@@ -59,15 +57,19 @@ def _make_dealer_line(rnd: Random) -> str:
     if kind < 0.25:
         return f"{rnd.randint(200, 999)}-{rnd.randint(200, 999)}-{rnd.randint(1000, 9999)}"
     if kind < 0.4:
-        return f"www.{name.lower()}{rnd.choice(('.com', '.de', '.cz', '.nl', '.ro', '.pl', '.fr'))}"
+        return f"www.{name.lower()}{rnd.choice(word_lists()['web_ends'])}"
+    dealer = rnd.choice(word_lists()["dealers"])
     if kind < 0.55:
-        return rnd.choice(_DEALER_ENDS).strip(".") + " " + name
-    line = f"{name} {rnd.choice(_DEALER_ENDS)}".replace(" .", ".")
+        return f"{dealer} {name}"
+    line = f"{name} {dealer}"
     return line if kind < 0.8 else line.title()
 
 
 def _syllables(rnd: Random, length: int) -> str:
+    lists = word_lists()
     text = ""
     while len(text) < length:
-        text += rnd.choice(_ONSETS) + rnd.choice(_VOWELS) + rnd.choice(_CODAS)
+        text += rnd.choice(lists["onsets"]) + rnd.choice(lists["vowels"])
+        if rnd.random() < 0.75:
+            text += rnd.choice(lists["codas"])
     return text[:length]
