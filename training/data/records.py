@@ -5,7 +5,7 @@ Layouts, told apart by what the folder holds:
   label_kind (wins over the others, since it says most);
 - TAO: `image/NAME.jpg` and `label/NAME.txt`, one line of text (NVIDIA TAO LPRNet);
 - nomeroff: `img/NAME.png` and `ann/NAME.json` with `description` (AUTO.RIA Numberplate OCR sets),
-  also inside `train/`, `val/`, `test/`;
+  also inside `train/`, `val/`, `test/`, which are then read together;
 - folder: `TEXT.jpg`, `TEXT_2.jpg`, ...: the name up to the first underscore is the label.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from lprnet.charset import normalise_text
 from lprnet.errors import LprnetError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+SPLITS = ("train", "val", "test")
 
 
 class DatasetError(LprnetError):
@@ -56,17 +56,18 @@ def read_set(root: Path) -> list[Record]:
     """
     if not root.is_dir():
         raise DatasetError(f"{root} is no folder: name a labelled set (TAO, nomeroff, manifest)")
+    source = _set_name(root)
+    parts = [root / part for part in SPLITS if (root / part / "ann").is_dir()]
     if (root / "manifest.tsv").is_file():
-        records = list(_manifest(root))
+        records = _manifest(root, source)
     elif (root / "label").is_dir():
-        records = list(_tao(root))
+        records = _tao(root, source)
     elif (root / "ann").is_dir():
-        records = list(_nomeroff(root))
-    elif any((root / part / "ann").is_dir() for part in ("train", "val", "test")):
-        parts = [root / p for p in ("train", "val", "test") if (root / p / "ann").is_dir()]
-        records = [record for part in parts for record in _nomeroff(part)]
+        records = _nomeroff(root, source)
+    elif parts:
+        records = [record for part in parts for record in _nomeroff(part, source)]
     else:
-        records = list(_folder(root))
+        records = _folder(root, source)
     if not records:
         raise DatasetError(
             f"{root} holds no labelled picture: expected manifest.tsv, image/ + label/, "
@@ -75,59 +76,109 @@ def read_set(root: Path) -> list[Record]:
     return records
 
 
-def _manifest(root: Path) -> Iterator[Record]:
-    with (root / "manifest.tsv").open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = {"file", "text"} - set(rows.fieldnames or ())
-        if missing:
-            raise DatasetError(f"{root}/manifest.tsv lacks the column(s) {sorted(missing)}")
-        for row in rows:
-            guess = row.get("two_line_guess") or ""
-            yield Record(
+def _set_name(root: Path) -> str:
+    """The folder's name; for `.../us/train` it is `us`, since "train" tells no source."""
+    folder = root.resolve()
+    return folder.parent.name if folder.name in SPLITS and folder.parent.name else folder.name
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")  # Windows editors put a mark in front
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} is not UTF-8 text: {error.reason}") from error
+
+
+def _manifest(root: Path, source: str) -> list[Record]:
+    path = root / "manifest.tsv"
+    rows = csv.DictReader(_read_text(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    missing = {"file", "text"} - set(rows.fieldnames or ())
+    if missing:
+        raise DatasetError(f"{path} lacks the column(s) {sorted(missing)}")
+    records = []
+    for row in rows:
+        if not row["file"] or row["text"] is None:
+            raise DatasetError(f"{path} line {rows.line_num} has no file or no text")
+        guess = row.get("two_line_guess") or ""
+        records.append(
+            Record(
                 path=root / row["file"],
                 text=normalise_text(row["text"]),
                 region=row.get("region") or "",
-                source=row.get("source") or root.name,
+                source=row.get("source") or source,
                 two_lines=guess == "1" if guess in ("0", "1") else None,
                 trusted=row.get("label_kind") != "P",
             )
+        )
+    return records
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
+def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{folder} is missing")
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            yield path
+    return sorted(
+        path
+        for path in folder.iterdir()
+        # A leading dot marks what is no picture of the set, e.g. macOS's "._NAME.jpg".
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
 
 
-def _tao(root: Path) -> Iterator[Record]:
-    for path in _pictures(root / "image"):
-        label = root / "label" / f"{path.stem}.txt"
-        if not label.is_file():
-            raise DatasetError(f"{path.name} has no label: {label} is missing")
-        text = normalise_text(label.read_text(encoding="utf-8").strip())
-        yield Record(path, text, region="", source=root.name)
+def _labelled(pictures: list[Path], labels: Path, suffix: str) -> list[tuple[Path, Path]]:
+    """Pictures with the label file of the same stem; every picture must have one."""
+    pairs = [(path, labels / f"{path.stem}{suffix}") for path in pictures]
+    lacking = [path.name for path, label in pairs if not label.is_file()]
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise DatasetError(
+            f"{len(lacking)} of {len(pairs)} pictures have no {suffix} of the same name in "
+            f"{labels}: {', '.join(lacking[:3])}{more}"
+        )
+    return pairs
 
 
-def _nomeroff(root: Path) -> Iterator[Record]:
-    for path in _pictures(root / "img"):
-        annotation = root / "ann" / f"{path.stem}.json"
-        try:
-            values = json.loads(annotation.read_text(encoding="utf-8"))
-            text = normalise_text(str(values["description"]))
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DatasetError(
-                f"{annotation} is missing or has no `description`: {error}"
-            ) from error
-        lines = values.get("count_lines")
-        two = int(lines) > 1 if isinstance(lines, int | str) and str(lines).isdigit() else None
-        region = str(values.get("region_name") or values.get("region_id") or "")
-        yield Record(path, text, region=region, source=root.name, two_lines=two)
+def _tao(root: Path, source: str) -> list[Record]:
+    pairs = _labelled(_pictures(root / "image"), root / "label", ".txt")
+    return [
+        Record(path, normalise_text(_read_text(label)), region="", source=source)
+        for path, label in pairs
+    ]
 
 
-def _folder(root: Path) -> Iterator[Record]:
-    for path in _pictures(root):
-        text = normalise_text(path.stem.split("_")[0])
-        if text:
-            yield Record(path, text, region="", source=root.name)
+def _nomeroff(root: Path, source: str) -> list[Record]:
+    pairs = _labelled(_pictures(root / "img"), root / "ann", ".json")
+    return [_annotated(path, annotation, source) for path, annotation in pairs]
+
+
+def _annotated(path: Path, annotation: Path, source: str) -> Record:
+    try:
+        values = json.loads(_read_text(annotation))
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{annotation} is not JSON: {error}") from error
+    description = values.get("description") if isinstance(values, dict) else None
+    if isinstance(description, bool) or not isinstance(description, str | int):
+        raise DatasetError(f"{annotation} has no text in `description`")
+    lines = str(values.get("count_lines", ""))
+    return Record(
+        path,
+        normalise_text(str(description)),
+        region=str(values.get("region_name") or values.get("region_id") or ""),
+        source=source,
+        two_lines=int(lines) > 1 if lines.isdigit() and int(lines) > 0 else None,
+    )
+
+
+def _folder(root: Path, source: str) -> list[Record]:
+    pictures = _pictures(root)
+    nameless = [path.name for path in pictures if not normalise_text(path.stem.split("_")[0])]
+    if nameless:
+        raise DatasetError(
+            f"{root}: {nameless[0]} does not start with its plate text, as TEXT.jpg or "
+            f"TEXT_2.jpg ({len(nameless)} such file(s))"
+        )
+    return [
+        Record(path, normalise_text(path.stem.split("_")[0]), region="", source=source)
+        for path in pictures
+    ]
