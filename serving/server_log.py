@@ -46,9 +46,9 @@ class ServerLog:
             self._lines.append(line.rstrip("\n"))
             match = _LINE.match(line)
             if match is not None:  # other lines belong to the one before
-                passing = _RANK[match[1]] >= self._least
-            harmless = not self._gpu and any(text in line for text in _NO_GPU)
-            if passing and not harmless:
+                harmless = not self._gpu and any(text in line for text in _NO_GPU)
+                passing = _RANK[match[1]] >= self._least and not harmless
+            if passing:
                 sys.stderr.write(line)
 
     def close(self) -> None:

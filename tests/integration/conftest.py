@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,8 +53,13 @@ def options_for(repository: Path, **changes: object) -> ServerOptions:
 def server(
     assemble: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TritonServer]:
-    """A running server with the shipped weights: `server.grpc_url`, `server.http_url`."""
-    repository = assemble(None, tmp_path_factory.mktemp("shipped") / "repository")
+    """A running server with the shipped weights: `server.grpc_url`, `server.http_url`.
+
+    LPRNET_ONNX names other weights to test.
+    """
+    other = os.environ.get("LPRNET_ONNX")
+    onnx = None if other is None else Path(other)
+    repository = assemble(onnx, tmp_path_factory.mktemp("shipped") / "repository")
     with TritonServer(options_for(repository)) as running:
         yield running
 

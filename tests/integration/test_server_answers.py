@@ -35,11 +35,11 @@ ENSEMBLE_OUTPUTS = (
 
 
 def infer(
-    client: Client, model: str, inputs: dict[str, npt.NDArray[Any]], kind: str | None = None
+    client: Client, model: str, inputs: dict[str, npt.NDArray[Any]]
 ) -> grpcclient.InferResult:
     tensors = []
     for name, array in inputs.items():
-        datatype = kind or {"uint8": "UINT8", "int32": "INT32", "float32": "FP32"}.get(
+        datatype = {"uint8": "UINT8", "int32": "INT32", "float32": "FP32"}.get(
             array.dtype.name, "BYTES"
         )
         tensor = grpcclient.InferInput(name, list(array.shape), datatype)
@@ -168,30 +168,29 @@ def test_neighbours_of_a_bad_picture_get_their_answers(sample_server: TritonServ
 
 
 @pytest.mark.parametrize(
-    ("model", "inputs", "kind"),
+    ("model", "inputs"),
     [
-        ("lpr", {"image": np.zeros((1, 3, 48, 96), np.float32)}, None),
-        ("lpr", {"image": np.zeros((1, 3, 48, 95), np.uint8)}, None),
-        ("lpr", {"image": np.zeros((65, 3, 48, 96), np.uint8)}, None),
-        ("lpr", {"picture": np.zeros((1, 3, 48, 96), np.uint8)}, None),
-        ("lpr_image", {"encoded": np.zeros((1, 1), np.uint8)}, None),
+        ("lpr", {"image": np.zeros((1, 3, 48, 96), np.float32)}),
+        ("lpr", {"image": np.zeros((1, 3, 48, 95), np.uint8)}),
+        ("lpr", {"image": np.zeros((65, 3, 48, 96), np.uint8)}),
+        ("lpr", {"picture": np.zeros((1, 3, 48, 96), np.uint8)}),
+        ("lpr_image", {"encoded": np.zeros((1, 1), np.uint8)}),
         (
             "ctc_decoder",
             {
                 "char_ids": np.full((1, DEFAULT_SPEC.time_steps), 99, np.int32),
                 "char_probs": np.zeros((1, DEFAULT_SPEC.time_steps), np.float32),
             },
-            None,
         ),
     ],
     ids=["float", "shape", "batch", "name", "type", "class id"],
 )
 def test_a_wrong_request_is_refused_and_the_server_goes_on(
-    client: Client, model: str, inputs: dict[str, npt.NDArray[Any]], kind: str | None
+    client: Client, model: str, inputs: dict[str, npt.NDArray[Any]]
 ) -> None:
     with pytest.raises(InferenceServerException) as caught:
-        infer(client, model, inputs, kind)
-    assert caught.value.status() in ("StatusCode.INVALID_ARGUMENT", "StatusCode.INTERNAL")
+        infer(client, model, inputs)
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
     assert "Traceback" not in caught.value.message()
     assert read_crops(client, paint("OK1")[np.newaxis]) == ["OK1"]
 
@@ -223,5 +222,5 @@ def test_protected_protocols_need_the_server_s_key(
     )
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=TIMEOUT_S)
-    assert caught.value.code in (400, 403)
+    assert caught.value.code == 403
     assert read_crops(client, paint("OK2")[np.newaxis]) == ["OK2"]

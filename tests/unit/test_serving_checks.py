@@ -6,6 +6,8 @@ import io
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from serving import preflight
 from serving.errors import PreflightError
 from serving.find import STUB, Installation, find_server
 from serving.launch import KEY_HEADER, server_command
-from serving.options import PROTECTED, ServerOptions
+from serving.options import PROTECTED, ROOT, ServerOptions
 from serving.profile import Profile, choose_profile, gpu_present
 from serving.python_environment import (
     Packages,
@@ -40,6 +42,11 @@ def installation(folder: Path, *backends: str, origin: str = "container") -> Ins
         stub=None,
         origin=origin,  # type: ignore[arg-type]
     )
+
+
+def test_serving_needs_no_torch() -> None:
+    code = "import serving.serve, sys; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 # --- finding -------------------------------------------------------------------------------
