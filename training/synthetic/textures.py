@@ -69,7 +69,8 @@ def blend(image: Array, mask: Array, colour: tuple[int, int, int]) -> None:
     alpha = cv2.merge((mask, mask, mask))
     kept = cv2.multiply(image, cv2.bitwise_not(alpha), scale=1 / 255)
     # cv2 takes a four-channel scalar; multiplying the mask by it saves a full-size paint layer
-    cv2.add(kept, cv2.multiply(alpha, (*colour, 0), scale=1 / 255)  # type: ignore[call-overload], dst=image)
+    paint = cv2.multiply(alpha, (*colour, 0), scale=1 / 255)  # type: ignore[call-overload]
+    cv2.add(kept, paint, dst=image)
 
 
 def flat(height: int, width: int, colour: tuple[int, int, int]) -> Array:
