@@ -39,7 +39,7 @@ REPOSITORY = ROOT / "model_repository"
 PROBE_PICTURE = ROOT / "serving" / "probe.png"
 ONNX_NAME = "model.onnx"
 PYTHON_MODELS = (contract.ENGINE_MODEL, contract.DECODER_MODEL, contract.IMAGE_DECODER_MODEL)
-GENERATED = ("__pycache__", "*.json", "*.onnx", "*.plan", "*.part")
+GENERATED = ("__pycache__", ".*", "*.json", "*.onnx", "*.plan", "*.part")
 
 
 def _engine_module(name: str) -> ModuleType:
