@@ -159,10 +159,10 @@ def _trace(reader: Reader, spec: PlateSpec, io: str) -> onnx.ModelProto:
     if program is None:
         raise ModelError("torch.onnx.export returned no program")
     model: onnx.ModelProto = onnxslim.slim(program.model_proto)
-    return _tidy(model, spec, io)
+    return tidy(model, spec, io)
 
 
-def _tidy(model: onnx.ModelProto, spec: PlateSpec, io: str) -> onnx.ModelProto:
+def tidy(model: onnx.ModelProto, spec: PlateSpec, io: str) -> onnx.ModelProto:
     """Drop what the exporter notes about the source code, name nodes, write full shapes."""
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version, model.doc_string = "lprnet", "", ""

@@ -1,0 +1,105 @@
+"""Labelled crops for calibration, gates and parity, and exact match on them."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from runtimes import Answer, Runner, UInt8Array
+from tqdm import tqdm
+
+from lprnet.ctc import decode
+from lprnet.errors import ImageError
+from lprnet.image import load_crop
+from lprnet.plate_spec import PlateSpec
+from training.data.records import DatasetError, read_set
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class LabelledCrops:
+    """Pictures of one labelled set as the network sees them.
+
+    Attributes:
+        name: of the set, e.g. "val/eu".
+        crops: UINT8 [n, 3, 48, 96] RGB.
+        texts: n labels, upper case without separators.
+        digests: n SHA-256 of the picture files, to tell sets apart that share pictures.
+    """
+
+    name: str
+    crops: UInt8Array
+    texts: tuple[str, ...]
+    digests: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def pick(self, indices: npt.NDArray[np.intp]) -> LabelledCrops:
+        """The crops at `indices`."""
+        return LabelledCrops(
+            self.name,
+            self.crops[indices],
+            tuple(self.texts[i] for i in indices),
+            tuple(self.digests[i] for i in indices),
+        )
+
+
+def load_set(root: Path, spec: PlateSpec, limit: int | None = None, seed: int = 0) -> LabelledCrops:
+    """Read a labelled set.
+
+    Args:
+        limit: at most so many pictures, drawn at random but the same for the same seed.
+
+    Raises:
+        DatasetError: when the folder is no labelled set or a picture in it cannot be read.
+    """
+    records = read_set(root)
+    if limit is not None and len(records) > limit:
+        chosen = np.random.default_rng(seed).choice(len(records), limit, replace=False)
+        records = [records[i] for i in np.sort(chosen)]
+    crops = np.empty((len(records), *spec.image_shape), np.uint8)
+    digests = []
+    for crop, record in zip(
+        crops, tqdm(records, desc=root.name, disable=not sys.stderr.isatty()), strict=True
+    ):
+        try:
+            data = record.path.read_bytes()
+            crop[:] = load_crop(data, spec.height_px, spec.width_px)
+        except (OSError, ImageError) as error:
+            raise DatasetError(f"cannot read {record.path}: {error}") from error
+        digests.append(hashlib.sha256(data).hexdigest())
+    name = "/".join(root.resolve().parts[-2:])
+    return LabelledCrops(name, crops, tuple(r.text for r in records), tuple(digests))
+
+
+def join_sets(sets: Sequence[LabelledCrops]) -> LabelledCrops:
+    """One set of several."""
+    return LabelledCrops(
+        " + ".join(s.name for s in sets),
+        np.concatenate([s.crops for s in sets]),
+        tuple(text for s in sets for text in s.texts),
+        tuple(digest for s in sets for digest in s.digests),
+    )
+
+
+def run_batches(runner: Runner, crops: UInt8Array, batch: int = BATCH) -> Answer:
+    """Answers for any number of crops."""
+    parts = [runner(crops[i : i + batch]) for i in range(0, len(crops), batch)]
+    return np.concatenate([ids for ids, _ in parts]), np.concatenate([probs for _, probs in parts])
+
+
+def read_plates(runner: Runner, crops: UInt8Array) -> tuple[str, ...]:
+    """Texts of any number of crops."""
+    return decode(*run_batches(runner, crops), runner.spec).plates
+
+
+def exact_match(plates: Sequence[str], texts: Sequence[str]) -> float:
+    """Share of plates that are right in every character, in percent."""
+    return 100 * sum(p == t for p, t in zip(plates, texts, strict=True)) / len(texts)

@@ -1,0 +1,245 @@
+"""Make the INT8 ONNX of an exported FP32 one.
+
+Calibrates on labelled or synthetic sets, writes explicit Q/DQ that OpenVINO, ONNX Runtime and
+TensorRT all run, and fails when exact match drops by more than --max-drop points on a check set.
+Check sets may not share a picture with the calibration data. Without --check every fifth picture
+of --data is kept out of calibration and used instead.
+
+Examples:
+  lprnet quantize model.onnx --data data/train/eu data/train/us --out model_int8.onnx \\
+      --check data/val/eu data/val/us
+  lprnet quantize model.onnx --data data/train/eu --out model_int8.onnx --max-drop 0.5
+  lprnet quantize model.onnx --data data/train/eu --check data/val/eu --compare   # all quantizers
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from export_onnx import tidy, write_model
+from labelled import BATCH, LabelledCrops, exact_match, join_sets, load_set, read_plates
+from model_metadata import ModelError, ModelFacts, read_model_file, sign, tensors, verify
+from quantizers import QUANTIZERS, Feed, check_form
+from runtimes import OnnxRuntimeRunner, OpenVinoRunner, Runner
+
+from lprnet.errors import LprnetError
+
+DEFAULT_MAX_DROP = 0.3
+DEFAULT_CALIBRATION = 600
+HELD_OUT = 5
+META_SOURCE = "lprnet.quantized_from"  # weights digest of the FP32 model
+META_QUANTIZER = "lprnet.quantizer"
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """Exact match of one set before and after, in percent, and how many plates read the same."""
+
+    name: str
+    count: int
+    before: float
+    after: float
+    same: int
+
+    @property
+    def drop(self) -> float:
+        """Points that quantization lost; negative where it gained."""
+        return self.before - self.after
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name:<24} n {self.count:>5}  fp32 {self.before:6.2f}  int8 {self.after:6.2f}"
+            f"  drop {self.drop:5.2f}  same plates {self.same}/{self.count}"
+        )
+
+
+def quantize(
+    data: bytes, name: str, calibration: LabelledCrops, quantizer: str = "nncf"
+) -> tuple[bytes, ModelFacts]:
+    """FP32 model -> signed INT8 model.
+
+    Args:
+        data: bytes of a signed FP32 ONNX called `name`.
+        calibration: its pictures set the ranges of the activations; texts are not used.
+        quantizer: one of `quantizers.QUANTIZERS`.
+
+    Raises:
+        ModelError: when the model is refused, is not FP32, or the result is not of the form that
+            all runtimes share.
+    """
+    facts = verify(data, name)
+    if facts.precision != "fp32":
+        raise ModelError(f"{name} is {facts.precision} already: quantize the FP32 export")
+    image = tensors(facts.spec, facts.io)[0]
+    scale = np.float32(1 / 255)
+    feeds: list[Feed] = [
+        {image.name: crop[None] if facts.io == "lprnet" else crop[None].astype(np.float32) * scale}
+        for crop in calibration.crops
+    ]
+    model = QUANTIZERS[quantizer](onnx.load_from_string(data), feeds)
+    check_form(model)
+    model = tidy(model, facts.spec, facts.io)
+    extra = {k: v for k, v in facts.metadata.items() if k not in _rewritten()}
+    extra |= {META_SOURCE: facts.weights_digest, META_QUANTIZER: quantizer}
+    signed = sign(model, facts.spec, network=facts.network, precision="int8", extra=extra)
+    return signed, verify(signed, name)
+
+
+def _rewritten() -> set[str]:
+    from lprnet import contract
+
+    return {value for key, value in vars(contract).items() if key.startswith("META_")}
+
+
+def check(before: Runner, after: Runner, sets: Sequence[LabelledCrops]) -> list[CheckRow]:
+    """Exact match of both on every set."""
+    rows = []
+    for labelled in sets:
+        old, new = read_plates(before, labelled.crops), read_plates(after, labelled.crops)
+        rows.append(
+            CheckRow(
+                labelled.name,
+                len(labelled),
+                exact_match(old, labelled.texts),
+                exact_match(new, labelled.texts),
+                sum(a == b for a, b in zip(old, new, strict=True)),
+            )
+        )
+    return rows
+
+
+def gate(rows: Sequence[CheckRow], max_drop: float) -> None:
+    """Raise ModelError when a set lost more than `max_drop` points."""
+    for row in rows:
+        if row.drop > max_drop:
+            raise ModelError(
+                f"INT8 loses {row.drop:.2f} points of exact match on {row.name}, more than "
+                f"{max_drop:g}: calibrate on more or other data, or train with quantization in mind"
+            )
+
+
+def split(
+    data: Sequence[LabelledCrops], checks: Sequence[LabelledCrops], count: int
+) -> tuple[LabelledCrops, list[LabelledCrops]]:
+    """Calibration pictures, at most `count` and equally many of each set, and the check sets.
+
+    Raises:
+        ModelError: when a check set shares a picture with the calibration data.
+    """
+    calibration, held_out = [], []
+    for labelled in data:
+        order = np.random.default_rng(0).permutation(len(labelled))
+        kept_out = len(labelled) // HELD_OUT if not checks else 0
+        if kept_out:
+            held_out.append(labelled.pick(order[:kept_out]))
+        calibration.append(labelled.pick(order[kept_out:][: max(1, count // len(data))]))
+    joined = join_sets(calibration)
+    for labelled in checks:
+        shared = set(labelled.digests) & set(joined.digests)
+        if shared:
+            raise ModelError(
+                f"{labelled.name} shares {len(shared)} pictures with the calibration data: "
+                "check on pictures that calibration has not seen"
+            )
+    return joined, list(checks) if checks else held_out
+
+
+def crops_per_second(runners: dict[str, Runner], seconds: float = 4.0) -> dict[str, float]:
+    """Throughput at batch 32, one thread; runners take turns, the best turn of each counts."""
+    crops = np.random.default_rng(0).integers(0, 256, (BATCH, 3, 48, 96), dtype=np.uint8)
+    best = dict.fromkeys(runners, float("inf"))
+    for runner in runners.values():
+        runner(crops)
+    end = time.perf_counter() + seconds * len(runners)
+    while time.perf_counter() < end:
+        for name, runner in runners.items():
+            start = time.perf_counter()
+            runner(crops)
+            best[name] = min(best[name], time.perf_counter() - start)
+    return {name: BATCH / value for name, value in best.items()}
+
+
+def compare(
+    data: bytes, name: str, calibration: LabelledCrops, checks: Sequence[LabelledCrops]
+) -> int:
+    """Print what every quantizer makes of the model: accuracy, sameness and speed."""
+    before = OpenVinoRunner(data, name)
+    runners: dict[str, Runner] = {
+        "fp32 OpenVINO": before,
+        "fp32 ONNX Runtime": OnnxRuntimeRunner(data, name),
+    }
+    for quantizer in QUANTIZERS:
+        int8, _ = quantize(data, name, calibration, quantizer)
+        after = OpenVinoRunner(int8, name)
+        runners[f"{quantizer} OpenVINO"] = after
+        runners[f"{quantizer} ONNX Runtime"] = OnnxRuntimeRunner(int8, name)
+        print(quantizer)
+        for row in check(before, after, checks):
+            print(f"  {row}")
+    print(f"crops/s, one thread, batch {BATCH}, best turn")
+    for label, speed in crops_per_second(runners).items():
+        print(f"  {label:<28} {speed:8.0f}")
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of `lprnet quantize`."""
+    parser.add_argument("model", type=Path, help="FP32 ONNX that `lprnet export` wrote")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, metavar="SET", help="calibration sets"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="INT8 ONNX to write")
+    parser.add_argument(
+        "--check", type=Path, nargs="+", default=[], metavar="SET", help="labelled sets of the gate"
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        default=DEFAULT_MAX_DROP,
+        metavar="POINTS",
+        help="most points of exact match that a check set may lose (default %(default)s)",
+    )
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=DEFAULT_CALIBRATION,
+        help="calibration pictures (default %(default)s)",
+    )
+    parser.add_argument(
+        "--quantizer", choices=tuple(QUANTIZERS), default="nncf", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--compare", action="store_true", help="compare the quantizers and write nothing"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """`lprnet quantize`."""
+    if args.count < 1:
+        raise LprnetError(f"--count must be at least 1, not {args.count}")
+    if (args.out is None) != args.compare:
+        raise LprnetError("name the file to write with --out, or use --compare without it")
+    data = read_model_file(args.model)
+    facts = verify(data, args.model.name)
+    # A few times more than needed per set: the split draws from them.
+    sets = [load_set(root, facts.spec, limit=2 * args.count) for root in args.data]
+    checks = [load_set(root, facts.spec) for root in args.check]
+    calibration, checks = split(sets, checks, args.count)
+    if args.compare:
+        return compare(data, args.model.name, calibration, checks)
+    int8, int8_facts = quantize(data, args.model.name, calibration, args.quantizer)
+    name = args.out.name
+    rows = check(OpenVinoRunner(data, args.model.name), OpenVinoRunner(int8, name), checks)
+    for row in rows:
+        print(row)
+    gate(rows, args.max_drop)
+    figures = [{"set": r.name, "n": r.count, "fp32": r.before, "int8": r.after} for r in rows]
+    write_model(args.out, int8, int8_facts, quantizer=args.quantizer, accuracy_percent=figures)
+    print(f"{args.out}: int8 of {facts.weights_digest[:12]}, {len(calibration)} pictures")
+    return 0
