@@ -172,7 +172,7 @@ class TableWriter:
 
     def write(self, row: FileReading) -> None:
         """Append a row."""
-        cells = tuple(map(_visible, _fields(row)))
+        cells = tuple(map(printable, _fields(row)))
         if self._head is None:
             self._put(cells)
             return
@@ -226,8 +226,8 @@ def _json(row: FileReading) -> str:
     return json.dumps(as_object(row), ensure_ascii=not is_utf8)
 
 
-def _visible(text: str) -> str:
-    """Without characters that a terminal would act upon."""
+def printable(text: str) -> str:
+    """Text with escapes for characters that a terminal would act upon or cannot show."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
