@@ -10,6 +10,7 @@ their product is the plate's. Blanks do not count. An empty plate has confidence
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,9 @@ class DecodedBatch:
 
 
 def decode(
-    char_ids: npt.NDArray[np.integer], char_probs: npt.NDArray[np.floating], spec: PlateSpec
+    char_ids: npt.NDArray[np.integer[Any]],
+    char_probs: npt.NDArray[np.floating[Any]],
+    spec: PlateSpec,
 ) -> DecodedBatch:
     """Decode the engine's output.
 
@@ -82,7 +85,7 @@ def decode(
 
 def _scatter(
     rows: npt.NDArray[np.intp],
-    ids: npt.NDArray[np.integer],
+    ids: npt.NDArray[np.integer[Any]],
     probs: npt.NDArray[np.float32],
     count: int,
     spec: PlateSpec,

@@ -11,7 +11,7 @@ Reasons of `ImageError`: ``empty``, ``not_an_image``, ``truncated``, ``corrupt``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -123,17 +123,16 @@ def to_rgb(image: npt.NDArray[Any], *, bgr: bool = False) -> UInt8Array:
 
 
 def _bgr_to_rgb(pixels: npt.NDArray[Any]) -> UInt8Array:
-    converted: UInt8Array = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    return converted
+    return cast(UInt8Array, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
 def _to_uint8(image: npt.NDArray[Any]) -> UInt8Array:
     if image.dtype == np.uint8:
-        return image
+        return cast(UInt8Array, image)
     if image.dtype == np.uint16:
         return (image >> 8).astype(np.uint8)
     if image.dtype == np.bool_:
-        return image.astype(np.uint8) * np.uint8(255)
+        return np.where(image, np.uint8(255), np.uint8(0))
     if np.issubdtype(image.dtype, np.floating):
         if not np.isfinite(image).all() or image.min() < 0 or image.max() > 1:
             raise ImageError("bad_dtype", "floating-point pictures must be finite and in 0..1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,7 +95,7 @@ class PlateSpec:
 
     def min_time_steps(self, text: str) -> int:
         """Fewest time steps a CTC path of `text` needs: its length and one blank per repeat."""
-        return len(text) + sum(a == b for a, b in zip(text, text[1:], strict=False))
+        return len(text) + sum(a == b for a, b in itertools.pairwise(text))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; `from_dict` reads it back."""

@@ -7,6 +7,7 @@ by its seed. Pictures are UINT8 [H, W, 3] RGB, 0..255.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -97,10 +98,10 @@ def view_transform(
     margin = settings.margin_tight + draw * (loose - settings.margin_tight)
     low, high = low - margin[0] * (high - low), high + margin[1] * (high - low)
     unit = (target - low) / (high - low)
-    homography: npt.NDArray[np.float64] = cv2.getPerspectiveTransform(
-        quad.astype(np.float32), unit.astype(np.float32)
+    return cast(
+        npt.NDArray[np.float64],
+        cv2.getPerspectiveTransform(quad.astype(np.float32), unit.astype(np.float32)),
     )
-    return homography
 
 
 def cut_out(
@@ -122,8 +123,7 @@ def cut_out(
     if (height, width) != (INPUT_HEIGHT_PX, INPUT_WIDTH_PX):
         how = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
         crop = cv2.resize(crop, (INPUT_WIDTH_PX, INPUT_HEIGHT_PX), interpolation=how)
-    result: UInt8Array = crop
-    return result
+    return cast(UInt8Array, crop)
 
 
 def photograph(rng: np.random.Generator, crop: UInt8Array, settings: Augmentation) -> UInt8Array:
@@ -139,13 +139,14 @@ def photograph(rng: np.random.Generator, crop: UInt8Array, settings: Augmentatio
         crop = _motion_blur(rng, crop)
     if draw[4] < settings.blur:
         sigma = rng.uniform(0.4, 1.5)
-        crop = cv2.GaussianBlur(crop, (0, 0), sigma)
+        crop = cast(UInt8Array, cv2.GaussianBlur(crop, (0, 0), sigma))
     if draw[5] < settings.gray:
-        crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        gray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+        crop = np.repeat(gray[:, :, np.newaxis], 3, axis=2).astype(np.uint8)
     if draw[6] < settings.tone or draw[7] < settings.colour:
         crop = _tone(rng, crop, colour=bool(draw[7] < settings.colour))
     if draw[8] < settings.invert:
-        crop = 255 - crop
+        crop = np.bitwise_not(crop)
     if draw[9] < settings.noise:
         crop = _noise(rng, crop)
     if draw[10] < settings.jpeg:
@@ -161,7 +162,7 @@ def _shadow(rng: np.random.Generator, crop: UInt8Array) -> UInt8Array:
     y, x = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j].astype(np.float32)
     ramp = (x * np.cos(angle) + y * np.sin(angle) - offset) / softness
     gain = 1 - rng.uniform(0.2, 0.75) * np.clip(ramp + 0.5, 0, 1)
-    return (crop * gain[:, :, np.newaxis]).astype(np.uint8)
+    return cast(UInt8Array, (crop * gain[:, :, np.newaxis]).astype(np.uint8))
 
 
 def _glare(rng: np.random.Generator, crop: UInt8Array) -> UInt8Array:
@@ -171,7 +172,7 @@ def _glare(rng: np.random.Generator, crop: UInt8Array) -> UInt8Array:
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     distance = ((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / radius**2
     light = rng.uniform(40, 170) * np.exp(-2 * distance)
-    return np.clip(crop + light[:, :, np.newaxis], 0, 255).astype(np.uint8)
+    return cast(UInt8Array, np.clip(crop + light[:, :, np.newaxis], 0, 255).astype(np.uint8))
 
 
 def _occlude(rng: np.random.Generator, crop: UInt8Array) -> UInt8Array:
@@ -195,9 +196,8 @@ def _motion_blur(rng: np.random.Generator, crop: UInt8Array) -> UInt8Array:
     middle = (length - 1) / 2
     reach = np.array([np.cos(angle), np.sin(angle)]) * middle
     start, end = (np.round([middle, middle] + sign * reach).astype(int) for sign in (-1, 1))
-    cv2.line(kernel, tuple(map(int, start)), tuple(map(int, end)), 1.0)
-    blurred: UInt8Array = cv2.filter2D(crop, -1, kernel / kernel.sum())
-    return blurred
+    cv2.line(kernel, start.tolist(), end.tolist(), (1.0,))
+    return cast(UInt8Array, cv2.filter2D(crop, -1, kernel / kernel.sum()))
 
 
 def _span(crop: UInt8Array) -> tuple[float, float]:
@@ -221,13 +221,9 @@ def _tone(rng: np.random.Generator, crop: UInt8Array, *, colour: bool) -> UInt8A
     level = np.clip((np.arange(256) - dark) / span, -0.5, 1.5)
     bent = np.sign(level) * np.abs(level) ** gamma
     table = middle + (bent[:, np.newaxis] - 0.5) * target_span
-    if colour:
-        table = table * np.exp(rng.normal(0, 0.14, 3))
-    else:
-        table = np.repeat(table, 3, axis=1)
+    table = table * (np.exp(rng.normal(0, 0.14, 3)) if colour else np.ones(3))
     table = np.clip(np.round(table), 0, 255).astype(np.uint8)
-    toned: UInt8Array = cv2.LUT(crop, table[np.newaxis])
-    return toned
+    return cast(UInt8Array, cv2.LUT(crop, table[np.newaxis]))
 
 
 def _noise(rng: np.random.Generator, crop: UInt8Array) -> UInt8Array:
@@ -245,5 +241,5 @@ def _jpeg(rng: np.random.Generator, crop: UInt8Array) -> UInt8Array:
     done, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise RuntimeError("OpenCV could not encode a JPEG in memory")
-    decoded: UInt8Array = cv2.imdecode(data, cv2.IMREAD_COLOR)  # BGR in, BGR out: order is kept
-    return decoded
+    # Channels go in and come out in one order, so that RGB need not become BGR.
+    return cast(UInt8Array, cv2.imdecode(data, cv2.IMREAD_COLOR))

@@ -125,8 +125,7 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """Read nested dictionaries. Raises ConfigError for unknown keys and wrong types."""
-        made = _build(cls, values, "")
-        assert isinstance(made, cls)
+        made: TrainConfig = _build(cls, values, "")
         return made
 
     @classmethod
@@ -184,7 +183,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     target[last] = value
 
 
-def _build(cls: type, values: Any, where: str) -> object:
+def _build(cls: Any, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise ConfigError(f"{where or 'config'} must be a table, not {values!r}")
     hints = typing.get_type_hints(cls)
@@ -198,7 +197,9 @@ def _build(cls: type, values: Any, where: str) -> object:
         path = f"{where}.{name}" if where else name
         hint = hints[name]
         made[name] = (
-            _build(hint, value, path) if dataclasses.is_dataclass(hint) else _typed(hint, value, path)
+            _build(hint, value, path)
+            if dataclasses.is_dataclass(hint)
+            else _typed(hint, value, path)
         )
     return cls(**made)
 

@@ -45,9 +45,7 @@ class Journal:
         """First line: the configuration."""
         self._write({"event": "start", "config": config.to_dict(), "bf16": bf16})
 
-    def step(
-        self, step: int, losses: StepLosses, rate: float, crops: int, bar: tqdm[Any]
-    ) -> None:
+    def step(self, step: int, losses: StepLosses, rate: float, crops: int, bar: tqdm[Any]) -> None:
         """Losses of a step; every `EVERY` steps they are written."""
         self._crops += crops
         if step % EVERY:

@@ -48,7 +48,7 @@ def uses_bf16(amp: str, device: torch.device) -> bool:
     if amp != "auto":
         return amp == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -72,7 +72,8 @@ class Trainer:
         self.batches = batches
         self.pool = pool
         self.validation = validation
-        self.network = network.to(world.device, memory_format=torch.channels_last)
+        network = network.to(world.device)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.network, config.optim.ema_decay)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not name.startswith(tuple(config.optim.freeze)))
@@ -84,7 +85,8 @@ class Trainer:
         self.bf16 = uses_bf16(config.optim.amp, world.device)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        decay, plain = [], []
+        decay: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         for parameter in self.network.parameters():
             if parameter.requires_grad:
                 # Scales and offsets must not be pulled to zero.
@@ -216,6 +218,8 @@ class Trainer:
             prefetch_factor=4 if workers else None,
             multiprocessing_context="spawn" if workers else None,
             worker_init_fn=_quiet_worker,
+            # Its own, else opening the loader would shift the generator that dropout draws from.
+            generator=torch.Generator(),
         )
 
     def _learn(self, model: nn.Module, batch: Batch) -> StepLosses | None:
@@ -237,7 +241,7 @@ class Trainer:
         frame = frame_loss(logits, batch.frames.to(device), optim.label_smoothing)
         total = ctc + frame_loss_weight(optim, self.step) * frame
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), optim.clip_norm)
         if not (torch.isfinite(total) and torch.isfinite(norm)):
             return None

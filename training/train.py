@@ -59,9 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns 0."""
-    config = TrainConfig.load(
-        args.config, args.overrides, train=args.train, validation=args.val
-    )
+    config = TrainConfig.load(args.config, args.overrides, train=args.train, validation=args.val)
     folder = args.run if args.run is not None else Path("runs") / Path(args.config).stem
     if config.optim.threads:
         torch.set_num_threads(config.optim.threads)
@@ -129,5 +127,3 @@ def make_trainer(
             print(f"characters that the weights did not know: {' '.join(new)}")
     batches = Batches(config, spec, records, crops, pool, rank=world.rank)
     return Trainer(config, network, batches, pool, validation, folder, world)
-
-

@@ -93,9 +93,7 @@ def test_empty_batch() -> None:
         (np.zeros((1, 5)), np.zeros((1, 5)), "integers"),
     ],
 )
-def test_refuses_foreign_output(
-    ids: np.ndarray, probs: np.ndarray, words: str
-) -> None:
+def test_refuses_foreign_output(ids: np.ndarray, probs: np.ndarray, words: str) -> None:
     with pytest.raises(SpecError, match=words):
         decode(ids, probs, LAST)
 
@@ -114,9 +112,7 @@ def test_agrees_with_the_textbook(paths: list[list[int]]) -> None:
     assert decode(ids, np.ones(ids.shape), DEFAULT_SPEC).plates == expected
 
 
-@given(
-    st.text(alphabet=DEFAULT_SPEC.charset.characters, max_size=16), st.integers(0, 36)
-)
+@given(st.text(alphabet=DEFAULT_SPEC.charset.characters, max_size=16), st.integers(0, 36))
 def test_encode_then_decode(text: str, blank: int) -> None:
     spec = PlateSpec(blank=blank)
     path = np.full(48, blank)

@@ -42,7 +42,7 @@ def test_bad_charsets(bad: tuple[str, ...]) -> None:
 
 
 def test_missing_characters_file(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="none.txt"):
+    with pytest.raises(SpecError, match=r"none\.txt"):
         Charset.from_file(tmp_path / "none.txt")
 
 

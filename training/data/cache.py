@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -38,8 +39,7 @@ def _shrink(image: UInt8Array) -> UInt8Array:
     if side <= MAX_SIDE_PX:
         return image
     size = [max(1, round(n * MAX_SIDE_PX / side)) for n in image.shape[1::-1]]
-    shrunk: UInt8Array = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return shrunk
+    return cast(UInt8Array, cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 class CropCache:

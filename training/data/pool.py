@@ -91,7 +91,9 @@ def render_generation(path: Path, regions: list[str], seed: int, number: int, co
             plate = generator.sample(np.random.default_rng([seed, number, index]))
             length = len(plate.text)
             if length > MAX_CHARACTERS:
-                raise ValueError(f"generator wrote {plate.text!r}: over {MAX_CHARACTERS} characters")
+                raise ValueError(
+                    f"generator wrote {plate.text!r}: over {MAX_CHARACTERS} characters"
+                )
             offset[index], shape[index] = at, plate.image.shape[:2]
             quad[index] = plate.plate_quad
             boxes = plate.char_boxes

@@ -84,5 +84,3 @@ class Baseline(nn.Module):
         x, _ = self.lstm(x)
         logits: Tensor = self.head(x)
         return logits
-
-

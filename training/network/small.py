@@ -61,7 +61,9 @@ class SmallConfig:
         return config
 
 
-def _conv_bn(inputs: int, outputs: int, kernel: tuple[int, int], stride: tuple[int, int]) -> nn.Module:
+def _conv_bn(
+    inputs: int, outputs: int, kernel: tuple[int, int], stride: tuple[int, int]
+) -> nn.Sequential:
     padding = (kernel[0] // 2, kernel[1] // 2)
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs)
@@ -83,7 +85,9 @@ class Residual(nn.Module):
         self.second = _conv_bn(outputs, outputs, kernel, (1, 1))
         # The last scale starts at zero, so that a block starts as its shortcut and deep stacks
         # train from the first step (Goyal et al. 2017, section 5.1).
-        nn.init.zeros_(self.second[1].weight)
+        last = self.second[1]
+        assert isinstance(last, nn.BatchNorm2d)
+        nn.init.zeros_(last.weight)
         same = inputs == outputs and stride == (1, 1)
         self.shortcut = nn.Identity() if same else _conv_bn(inputs, outputs, (1, 1), stride)
 
@@ -134,9 +138,7 @@ class Small(nn.Module):
         self.readers = RowReaders(config.deep, config.heads)
         # The whole plate's mean tells each step which country's rules hold.
         self.summary = nn.Linear(config.deep, config.deep)
-        self.context = nn.Sequential(
-            *(_row_block(config.deep) for _ in range(config.context))
-        )
+        self.context = nn.Sequential(*(_row_block(config.deep) for _ in range(config.context)))
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Conv2d(config.deep, classes, 1)
 

@@ -1,0 +1,83 @@
+# The front door. `make` lists the verbs.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCK := requirements.lock
+IMAGES ?=
+ARGS ?=
+
+.PHONY: help setup setup-serve setup-clients setup-train setup-build setup-load setup-dev \
+	demo serve repository test test-unit test-integration check format train evaluate bench \
+	locust perf chaos engine lock clean
+
+help:  ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# One stamp an extra: an extra is installed again only when its pins change.
+$(VENV)/bin/python:
+	@PYTHON=$(PYTHON) scripts/debian_packages.sh
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "needs Python 3.10 to 3.13: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.stamp-%: pyproject.toml $(LOCK) | $(VENV)/bin/python
+	@echo "installing what '$*' needs"
+	@$(PIP) --constraint $(LOCK) --editable '.[$*]'
+	@touch $@
+
+setup: $(VENV)/.stamp-serve  ## make .venv with what serving and clients need
+setup-serve setup-clients: $(VENV)/.stamp-serve
+setup-train: $(VENV)/.stamp-serve $(VENV)/.stamp-train
+setup-build: $(VENV)/.stamp-serve $(VENV)/.stamp-build
+setup-load: $(VENV)/.stamp-serve $(VENV)/.stamp-load
+setup-dev: $(VENV)/.stamp-serve $(VENV)/.stamp-train $(VENV)/.stamp-build $(VENV)/.stamp-load $(VENV)/.stamp-dev
+
+demo: setup  ## read the sample plates (and IMAGES=...) through a real tritonserver
+	@$(BIN)/python -m clients.demo $(IMAGES)
+
+serve: setup  ## the same server in the foreground (ARGS="--grpc-port 9001")
+	@$(BIN)/lprnet serve $(ARGS)
+
+repository: setup  ## make model_repository/ serve by itself, in a stock container too
+	@$(BIN)/lprnet repository $(ARGS)
+
+test: setup-dev  ## unit tests, and integration tests against the real server
+	@$(BIN)/python -m pytest tests/unit tests/integration $(ARGS)
+
+test-unit: setup-dev
+	@$(BIN)/python -m pytest tests/unit $(ARGS)
+
+test-integration: setup-dev
+	@$(BIN)/python -m pytest tests/integration $(ARGS)
+
+check: setup-dev  ## linter, formatter and types; edits nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@MYPYPATH=build $(BIN)/mypy build
+
+format: setup-dev  ## let the formatter edit
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+train: setup-train  ## train `small` (ARGS="--train SET... --val SET...")
+	@$(BIN)/lprnet train $(ARGS)
+
+evaluate: setup-train  ## accuracy on labelled sets (ARGS="SET...")
+	@$(BIN)/lprnet evaluate $(ARGS)
+
+lock: $(VENV)/bin/python  ## pin everything anew in requirements.lock
+	@$(PIP) uv==0.9.11
+	@$(BIN)/uv pip compile --quiet --universal --all-extras --no-annotate --python-version 3.10 \
+		--upgrade pyproject.toml --output-file $(LOCK)
+
+clean:  ## remove what can be made again
+	rm -rf $(VENV) out runs .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf model_repository/*/1/lprnet

@@ -1,0 +1,171 @@
+"""Configuration, schedules, losses, augmentation, sampling: small parts, exact answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lprnet.plate_spec import DEFAULT_SPEC, PlateSpec
+from training.augment import (
+    DEFAULT_AUGMENTATION,
+    NO_AUGMENTATION,
+    corners,
+    cut_out,
+    photograph,
+    view_transform,
+)
+from training.config import CONFIGS, ConfigError, OptimSection, TrainConfig
+from training.data.batches import sampling_weights
+from training.data.records import Record
+from training.losses import FRAME_IGNORED, ctc_loss, frame_loss, frame_targets
+from training.schedule import frame_loss_weight, learning_rate
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda p: p.stem)
+def test_every_shipped_config_loads(path: Path) -> None:
+    config = TrainConfig.load(path.stem, train=["some/set"])
+    assert TrainConfig.from_dict(config.to_dict()) == config
+    assert config.spec().time_steps in (24, 48)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["optim.stepps=1"], "unknown key.*stepps.*optim"),
+        (["optim.steps='many'"], "optim.steps must be int"),
+        (["optim.steps=1.5"], "optim.steps must be int"),
+        (["optim.compile=1"], "optim.compile must be bool"),
+        (["optim.steps=true"], "optim.steps must be int"),
+        (["optim.steps=0"], "at least 1"),
+        (["data.real_share=1.5"], "within 0..1"),
+        (["optim.amp=fp8"], "auto, bf16 or off"),
+        (["steps"], "section.key=value"),
+        (["data.real_share=0.5"], "data.train is empty"),
+    ],
+)
+def test_bad_overrides(overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        TrainConfig.load("debug", overrides)
+
+
+def test_unknown_config_names_the_known() -> None:
+    with pytest.raises(ConfigError, match="debug"):
+        TrainConfig.load("nosuch")
+
+
+def test_overrides_are_typed() -> None:
+    config = TrainConfig.load("debug", ["optim.learning_rate=1", "data.synthetic_regions=['GB']"])
+    assert config.optim.learning_rate == 1.0
+    assert config.data.synthetic_regions == ["GB"]
+
+
+def test_learning_rate() -> None:
+    optim = OptimSection(steps=100, warmup_steps=10, learning_rate=1.0, decay_share=0.5)
+    assert learning_rate(optim, 0) == pytest.approx(0.1)
+    assert learning_rate(optim, 9) == learning_rate(optim, 49) == 1.0
+    assert learning_rate(optim, 75) == pytest.approx(0.5)
+    assert learning_rate(optim, 100) == pytest.approx(0.0)
+
+
+def test_frame_loss_weight() -> None:
+    optim = OptimSection(frame_loss=1.0, frame_loss_floor=0.2, frame_loss_steps=10)
+    assert [frame_loss_weight(optim, s) for s in (0, 5, 10, 99)] == pytest.approx(
+        [1, 0.6, 0.2, 0.2]
+    )
+
+
+def test_frame_targets_of_two_lines() -> None:
+    spec = PlateSpec(time_steps=16, rows=2)  # 8 steps a row, step i covers i/8..(i+1)/8
+    ids = np.array([1, 2, 3], np.int32)
+    across = (np.array([1, 4, 6]) + 0.5) / 8
+    rows = np.array([0, 0, 1], np.uint8)
+    top, bottom = frame_targets(ids, across, rows, spec).reshape(2, 8)
+    assert top[1] == 1
+    assert top[4] == 2
+    assert spec.blank in (top[2], top[3])  # a gap of three steps has a blank in its middle
+    assert bottom[6] == 3
+    assert (bottom[:3] == spec.blank).all()
+
+
+def test_frame_targets_of_one_line_leave_the_second_reader_blank() -> None:
+    ids = DEFAULT_SPEC.encode("AB12")
+    across = np.linspace(0.2, 0.8, 4)
+    frames = frame_targets(ids, across, np.zeros(4, np.uint8), DEFAULT_SPEC).reshape(2, 24)
+    assert (frames[1] == DEFAULT_SPEC.blank).all()
+    written = [i for i in frames[0] if i not in (DEFAULT_SPEC.blank, FRAME_IGNORED)]
+    assert written == ids.tolist()
+
+
+def test_characters_outside_the_crop_are_not_asked_for() -> None:
+    frames = frame_targets(
+        np.array([5, 6], np.int32), np.array([-0.2, 0.5]), np.zeros(2, np.uint8), DEFAULT_SPEC
+    )
+    assert 5 not in frames
+    assert 6 in frames
+
+
+def test_losses_fall_to_zero_on_the_truth() -> None:
+    ids = torch.tensor([4, 4, 9])
+    path = torch.full((1, 48), 36)
+    path[0, [3, 8, 12]] = ids
+    logits = 40.0 * F.one_hot(path, 37)
+    assert float(ctc_loss(logits, ids, torch.tensor([3]), 36)) < 1e-3
+    assert float(frame_loss(logits, path, 0.0)) < 1e-3
+    assert float(frame_loss(-logits, path, 0.0)) > 10
+    assert float(frame_loss(logits, torch.full((1, 48), FRAME_IGNORED), 0.0)) == 0.0
+
+
+def test_without_augmentation_the_crop_is_the_plate() -> None:
+    rng = np.random.default_rng(0)
+    image = np.random.default_rng(1).integers(0, 256, (48, 96, 3), dtype=np.uint8)
+    transform = view_transform(rng, corners(image), NO_AUGMENTATION, own_margin=True)
+    crop = cut_out(rng, image, transform, NO_AUGMENTATION)
+    assert np.array_equal(photograph(rng, crop, NO_AUGMENTATION), image)
+
+
+def test_augmentation_is_fixed_by_its_seed_and_keeps_the_type() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (60, 200, 3), dtype=np.uint8)
+    always = dataclasses.replace(
+        DEFAULT_AUGMENTATION,
+        **dict.fromkeys(
+            "blur motion noise jpeg tone colour gray invert shadow occlusion glare "
+            "low_resolution".split(),
+            1.0,
+        ),
+    )
+
+    def make(seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        transform = view_transform(rng, corners(image), always, own_margin=False)
+        return photograph(rng, cut_out(rng, image, transform, always), always)
+
+    for seed in range(20):
+        crop = make(seed)
+        assert crop.shape == (48, 96, 3)
+        assert crop.dtype == np.uint8
+        assert np.array_equal(crop, make(seed))
+    assert not np.array_equal(make(1), make(2))
+
+
+def test_sampling_levels_the_groups() -> None:
+    big = [Record(Path(f"b{i}"), "A", "US", "street") for i in range(90)]
+    small = [Record(Path(f"s{i}"), "A", "DE", "street") for i in range(10)]
+
+    def shares(balance: float) -> dict[str, float]:
+        weights = sampling_weights(big + small, balance, 1.0)
+        total: Counter[str] = Counter()
+        for record, weight in zip(big + small, weights, strict=True):
+            total[record.region] += weight
+        return dict(total)
+
+    assert shares(0.0)["DE"] == pytest.approx(0.1)
+    assert shares(1.0)["DE"] == pytest.approx(0.5)
+    assert 0.1 < shares(0.5)["DE"] < 0.5
+    half = [dataclasses.replace(r, trusted=False) for r in big]
+    assert sampling_weights(half + small, 1.0, 3.0)[-10:].sum() == pytest.approx(0.75)
