@@ -107,6 +107,13 @@ class FontLibrary:
         """Median width ratio of the font's upright full-width characters."""
         return float(np.median([self.width_ratio(font, c) for c in "BDEHKNPRSU0234568"]))
 
+    @lru_cache(maxsize=256)  # noqa: B019
+    def half_stroke(self, font: Path) -> float:
+        """Half of the font's stroke in field pixels, at its own width."""
+        field = self.field(font, "I", self.width_ratio(font, "I"))
+        peak = float(field[field.shape[0] // 2].max())
+        return (peak - 128) / FIELD_STEPS_PER_PX
+
     def field(self, font: Path, char: str, width_ratio: float) -> Array:
         """Signed distance field of a glyph stretched to a width ratio.
 

@@ -51,7 +51,8 @@ def place(
 ) -> list[Placed]:
     """Boxes of all drawn tokens, in the order of the tokens."""
     rows = 1 + max(token.row for token in tokens)
-    spread = rnd.uniform(0.5, 1.0) if style.align == "spread" else max(0.0, rnd.uniform(-0.6, 0.6))
+    loose = style.align == "spread"
+    spread = rnd.uniform(0.5, 1.0) if loose else max(0.0, rnd.uniform(-0.6, 0.6))
     left, top, right, bottom = style.inset_mm
     width, height = style.size_mm
     placed: list[Placed] = []
@@ -108,7 +109,7 @@ def _place_line(
     squeeze = min(1.0, room_mm / max(total, 1.0))
     slack = max(0.0, room_mm - total * squeeze)
     if spread > 0 and slack > 0:
-        advances = _spread(line, advances, slack, spread)
+        advances = _spread(line, advances, slack * spread, char_w)
         slack = max(0.0, room_mm - (sum(advances) - style.gap_mm))
     pen = x0 + slack * (0.5 + rnd.uniform(-0.12, 0.12))
     if style.align == "left":
@@ -127,16 +128,17 @@ def _place_line(
 
 
 def _spread(
-    line: Sequence[Token], advances: Sequence[float], slack: float, spread: float
+    line: Sequence[Token], advances: Sequence[float], room: float, char_w: float
 ) -> list[float]:
-    """Give a share of the free room to the gaps, most of it to those that separate groups."""
+    """Give free room to the gaps, most of it to those between groups."""
     weights = [
-        0.0 if a <= 0 else 4.0 if t.kind != "char" else 0.6
-        for t, a in zip(line, advances, strict=True)
+        0.0 if advance <= 0 else 0.6 if token.kind == "char" else 4.0
+        for token, advance in zip(line, advances, strict=True)
     ]
     weights[-1] = 0.0
-    total = max(sum(weights), 1e-6)
-    return [a + slack * spread * w / total for a, w in zip(advances, weights, strict=True)]
+    # wide gaps stand between groups; inside a group characters stay together
+    unit = min(room / max(sum(weights), 1e-6), 0.3 * char_w)
+    return [advance + unit * weight for advance, weight in zip(advances, weights, strict=True)]
 
 
 def _vertical(token: Token, small: float, char_h: float, centre: float) -> tuple[float, float]:

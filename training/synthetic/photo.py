@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from training.synthetic.arrays import Array
-from training.synthetic.textures import cut
+from training.synthetic.textures import blend, cut
 
 
 def photograph(rnd: Random, image: Array, boxes: Array, quad: Array) -> tuple[Array, Array, Array]:
@@ -23,6 +23,7 @@ def photograph(rnd: Random, image: Array, boxes: Array, quad: Array) -> tuple[Ar
     # One budget for the whole picture: most are good, and few are bad in every respect at once.
     harm = rnd.random() ** 1.5
     image, boxes, quad = _view(rnd, image, boxes, quad, harm)
+    image = _obstruct(rnd, image)
     image = _light(rnd, image, harm)
     image = _lens(rnd, image, harm)
     return _sensor(rnd, image, harm), boxes, quad
@@ -54,6 +55,8 @@ def _view(
     matrix = cv2.getPerspectiveTransform(quad.astype(np.float32), target)
     if scale < 0.7:  # shrink first, so that the warp does not alias
         image = cv2.blur(image, (max(1, round(0.7 / scale)),) * 2)
+    if rnd.random() < 0.1:
+        image, boxes = _bend(rnd, image, boxes)
     out = cv2.warpPerspective(
         image, matrix, (int(size[0]), int(size[1])), borderMode=cv2.BORDER_REPLICATE
     )
@@ -62,6 +65,47 @@ def _view(
     moved_boxes = np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
     limit = np.array([size[0], size[1], size[0], size[1]], np.float32)
     return out, np.clip(moved_boxes, 0, limit).astype(np.float32), target
+
+
+def _bend(rnd: Random, image: Array, boxes: Array) -> tuple[Array, Array]:
+    """A plate that follows a curved bumper: every column moves up or down along a parabola."""
+    height, width = image.shape[:2]
+    depth = rnd.uniform(-0.1, 0.1) * height
+    columns = np.arange(width, dtype=np.float32)
+    rise = depth * ((2 * columns / width - 1) ** 2 - 0.33)
+    map_x = np.tile(columns, (height, 1))
+    map_y = np.arange(height, dtype=np.float32)[:, None] - rise[None, :]
+    bent = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    middle = np.clip((boxes[:, 0] + boxes[:, 2]) / 2, 0, width - 1).astype(int)
+    boxes = boxes.copy()
+    boxes[:, 1::2] += rise[middle, None]
+    return bent, boxes
+
+
+def _obstruct(rnd: Random, image: Array) -> Array:
+    """Things in front of the plate: tow hooks, cables, twigs, snow. They may touch characters."""
+    height, width = image.shape[:2]
+    look = rnd.random()
+    if look < 0.03:  # snow or mud, from below or above
+        edge = cut(rnd, "cloud", height, width, rnd.uniform(0.2, 0.5)).astype(np.float32)
+        ramp = np.linspace(0, 1, height, dtype=np.float32)[:, None]
+        ramp = ramp if rnd.random() < 0.6 else 1 - ramp
+        cover = np.clip((edge - 128) * 3 + (ramp - rnd.uniform(0.7, 0.95)) * 900, 0, 255)
+        colour = (228, 230, 236) if rnd.random() < 0.6 else (92, 78, 60)
+        image = image.copy()
+        blend(image, cover.astype(np.uint8), colour)
+    elif look < 0.07:  # one thing at the edge or across
+        image = image.copy()
+        shade = rnd.randint(0, 90)
+        x = rnd.randrange(width)
+        if rnd.random() < 0.5:
+            at = (x, height - round(rnd.uniform(0, 0.12) * height))
+            cv2.circle(image, at, max(2, round(height * rnd.uniform(0.06, 0.16))), (shade,) * 3, -1)
+        else:
+            end = (x + round(rnd.gauss(0, 0.3) * width), height)
+            thick = max(1, round(height * rnd.uniform(0.01, 0.03)))
+            cv2.line(image, (x, 0), end, (shade,) * 3, thick, cv2.LINE_AA)
+    return image
 
 
 def _light(rnd: Random, image: Array, harm: float) -> Array:

@@ -42,10 +42,15 @@ def pick(rnd: Random, weights: dict[str, float] | Sequence[str]) -> str:
 def choose_die(rnd: Random, style: Style, library: FontLibrary) -> Die:
     """The characters' look for one plate."""
     fonts = library.fonts(pick(rnd, dict(style.fonts)))
+    font = fonts[rnd.randrange(len(fonts))]
+    # Dies of all countries cut strokes of about an eighth of the height; fonts vary far more.
+    wanted = min(7.0, max(3.4, rnd.gauss(5.0, 0.8)))
+    weight = rnd.uniform(0.4, 1.0) * (wanted - library.half_stroke(font))
+    soften = rnd.choice((1, 1, 1, 5, 7, 9))
     return Die(
-        font=fonts[rnd.randrange(len(fonts))],
-        weight=rnd.gauss(0.0, 1.0),
-        soften=rnd.choice((1, 1, 1, 5, 7, 9)),
+        font=font,
+        weight=min(3.0, max(-2.5, weight)) + 0.1 * (soften - 1),  # a soft edge eats the stroke
+        soften=soften,
         shear=rnd.gauss(0, 0.03) if rnd.random() < 0.3 else 0.0,
         widen=rnd.uniform(0.92, 1.08),
         uniform=rnd.uniform(0.3, 1.0),
@@ -106,7 +111,7 @@ def _ground(rnd: Random, style: Style, colour: Colour, height: int, width: int) 
     if scene == "any":
         scene = rnd.choice(("plain", "fade", "hills", "waves", "stripes"))
     if scene == "fade":
-        other = anything(rnd)
+        other = _scenery(rnd, colour)
         top = np.linspace(1.0, 0.0, height, dtype=np.float32)[:, None] ** rnd.uniform(1, 3)
         if rnd.random() < 0.4:
             top = top[::-1]
@@ -122,7 +127,7 @@ def _ground(rnd: Random, style: Style, colour: Colour, height: int, width: int) 
             points = np.vstack([points, [[width, height], [0, height]]]).astype(np.int32)
             layer = np.zeros((height, width), np.uint8)
             cv2.fillPoly(layer, [points], (rnd.randint(40, 190),), cv2.LINE_AA)
-            blend(plate, layer, anything(rnd))
+            blend(plate, layer, _scenery(rnd, colour))
     elif scene == "stripes":
         for _ in range(rnd.randint(1, 3)):
             y0 = rnd.uniform(0, 1) * height
@@ -131,6 +136,14 @@ def _ground(rnd: Random, style: Style, colour: Colour, height: int, width: int) 
             cv2.rectangle(layer, (0, int(y0)), (width, int(y0) + high), rnd.randint(60, 220), -1)
             blend(plate, layer, anything(rnd))
     return plate
+
+
+def _scenery(rnd: Random, ground: Colour) -> Colour:
+    """A colour for pictures behind the serial: mostly near the ground's own lightness."""
+    other = anything(rnd)
+    share = rnd.uniform(0.2, 1.0) if rnd.random() < 0.3 else rnd.uniform(0.15, 0.5)
+    r, g, b = (int(low + share * (high - low)) for low, high in zip(ground, other, strict=True))
+    return r, g, b
 
 
 def _draw_marks(
@@ -163,8 +176,8 @@ def _draw_rim(plate: Array, style: Style, px_per_mm: float, colour: Colour) -> N
 def _weather(rnd: Random, plate: Array) -> None:
     """Dirt, scratches and stains on the plate, in place."""
     height, width = plate.shape[:2]
-    if rnd.random() < 0.3:
-        kind = rnd.choice(("dirt", "cloud", "spots"))
+    if rnd.random() < 0.25:
+        kind = rnd.choice(("dirt", "cloud", "cloud", "spots"))
         level = rnd.randint(120, 190)
         mask = above(
             cut(rnd, kind, height, width, rnd.uniform(0.7, 2)), level, rnd.uniform(0.8, 2.5)
