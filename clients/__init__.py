@@ -9,6 +9,7 @@ with PlateClient("127.0.0.1:8001") as client:
 
 from __future__ import annotations
 
+from clients.aio import AsyncPlateClient
 from clients.client import PlateClient
 from clients.errors import (
     AccessDenied,
@@ -26,6 +27,7 @@ from clients.retry import RetryPolicy
 
 __all__ = [
     "AccessDenied",
+    "AsyncPlateClient",
     "ClientError",
     "ClientOptions",
     "ConfigurationError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,14 @@ import pytest
 from conftest import options_for
 from onnx_samples import paint
 
-from clients import AccessDenied, ClientOptions, InvalidPicture, PlateClient, PlateReading
+from clients import (
+    AccessDenied,
+    AsyncPlateClient,
+    ClientOptions,
+    InvalidPicture,
+    PlateClient,
+    PlateReading,
+)
 from serving import TritonServer
 
 pytestmark = pytest.mark.integration
@@ -150,3 +158,31 @@ def test_restarted_server_is_found_again(sample_repository, start_server):
             assert shared.read_image(png("B22")).plate == "B22"
             assert shared.read_crops(paint("C3")[np.newaxis])[0].plate == "C3"
     assert our_regions() == set()
+
+
+def test_async_client_gives_the_same_answers(sample_server, client):
+    texts = [plate_text(i) for i in range(150)]
+    pictures = [png(text) for text in texts]
+    pictures[7] = rotten_png("A")
+
+    async def read():
+        async with AsyncPlateClient(sample_server.grpc_url) as other:
+            together = await other.read_images(pictures)
+            singly = await asyncio.gather(
+                *(other.read_image(data) for data in pictures), return_exceptions=True
+            )
+            crops = await other.read_crops(np.stack([paint(text) for text in texts]))
+            streamed = [outcome async for outcome in other.stream_images(_feed(pictures))]
+        return together, singly, streamed, crops
+
+    *ways, crops = asyncio.run(read())
+    expected = client.read_images(pictures)
+    for outcomes in ways:
+        assert isinstance(outcomes[7], InvalidPicture)
+        assert outcomes[:7] + outcomes[8:] == expected[:7] + expected[8:]
+    assert [reading.plate for reading in crops] == texts
+
+
+async def _feed(pictures):
+    for data in pictures:
+        yield data

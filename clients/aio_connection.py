@@ -1,0 +1,91 @@
+"""An asyncio gRPC connection to Triton: deadlines and retries. Knows no plates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from tritonclient.grpc import InferInput, InferResult  # type: ignore[import-untyped]
+from tritonclient.grpc.aio import InferenceServerClient  # type: ignore[import-untyped]
+from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
+
+from clients.errors import ClientError, DeadlineExceeded, ServerUnavailable, from_triton
+from clients.options import ClientOptions, resolve_url
+from clients.retry import Attempts, RetryBudget
+from clients.wire import OUTPUTS
+
+Answer = TypeVar("Answer")
+
+
+class AsyncConnection:
+    """See `clients.connection.Connection`; for one event loop, without shared memory."""
+
+    def __init__(self, url: str | None, options: ClientOptions) -> None:
+        self.url = resolve_url(url)
+        self.options = options
+        self._headers = dict(options.headers)
+        self._budget = RetryBudget(options.retry)
+        self._slots = asyncio.Semaphore(options.in_flight)
+        self._closed = False
+        self._triton = InferenceServerClient(
+            self.url,
+            creds=None if options.tls is None else options.tls.credentials(),
+            channel_args=options.channel_args,
+        )
+
+    @property
+    def retries(self) -> int:
+        """Calls repeated so far."""
+        return self._budget.spent
+
+    async def model_config(self, model: str) -> Any:
+        """The server's ModelConfig protobuf of a model.
+
+        Raises:
+            ServerUnavailable: when nobody answers within `connect_timeout_s`.
+        """
+        wait_s = self.options.connect_timeout_s
+        try:
+            answer = await self._call(
+                wait_s,
+                lambda left_s: self._triton.get_model_config(
+                    model, headers=self._headers, client_timeout=left_s
+                ),
+            )
+        except DeadlineExceeded:
+            raise ServerUnavailable(
+                f"no server answers at {self.url} within {wait_s:g} s"
+            ) from None
+        return answer.config
+
+    async def infer(self, model: str, tensor: InferInput) -> InferResult:
+        """Send one request when one of `in_flight` slots is free."""
+        async with self._slots:
+            return await self._call(
+                self.options.timeout_s,
+                lambda left_s: self._triton.infer(
+                    model, [tensor], outputs=OUTPUTS, headers=self._headers, client_timeout=left_s
+                ),
+            )
+
+    async def close(self) -> None:
+        """Close the connection; calls under way end with an error. Closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            await self._triton.close()
+
+    async def _call(
+        self, timeout_s: float, attempt: Callable[[float], Awaitable[Answer]]
+    ) -> Answer:
+        attempts = Attempts(self._budget, timeout_s)
+        while True:
+            if self._closed:
+                raise ClientError("the client is closed")
+            try:
+                answer = await attempt(attempts.left_s)
+            except InferenceServerException as error:
+                await asyncio.sleep(attempts.pause_s(from_triton(error, self.url)))
+            else:
+                attempts.succeeded()
+                return answer
