@@ -13,7 +13,7 @@ IMAGES ?=
 ARGS ?=
 
 .PHONY: help setup setup-serve setup-clients setup-train setup-build setup-load setup-dev \
-	demo serve repository test test-unit test-integration check format train evaluate bench \
+	demo serve fonts repository test test-unit test-integration check format train evaluate bench \
 	locust perf chaos engine lock clean
 
 help:  ## list the verbs
@@ -39,22 +39,36 @@ setup-build: $(VENV)/.stamp-serve $(VENV)/.stamp-build
 setup-load: $(VENV)/.stamp-serve $(VENV)/.stamp-load
 setup-dev: $(VENV)/.stamp-serve $(VENV)/.stamp-train $(VENV)/.stamp-build $(VENV)/.stamp-load $(VENV)/.stamp-dev
 
-demo: setup  ## read the sample plates (and IMAGES=...) through a real tritonserver
+# What the Python models import travels with them, so that the folder serves in a container too.
+VENDORED := model_repository/lprnet/1/lprnet/__init__.py
+MODELS := $(shell find lprnet -name '*.py') build/assemble.py model_repository/lprnet/1/model.onnx
+
+$(VENDORED): $(MODELS) | setup
+	@$(BIN)/lprnet repository
+	@touch $@
+
+$(VENV)/.stamp-fonts: scripts/fetch_fonts.sh
+	@scripts/fetch_fonts.sh
+	@touch $@
+
+fonts: $(VENV)/.stamp-fonts  ## fetch the free fonts that synthetic plates are drawn with
+
+demo: setup $(VENDORED)  ## read the sample plates (and IMAGES=...) through a real tritonserver
 	@$(BIN)/python -m clients.demo $(IMAGES)
 
-serve: setup  ## the same server in the foreground (ARGS="--grpc-port 9001")
+serve: setup $(VENDORED)  ## the same server in the foreground (ARGS="--grpc-port 9001")
 	@$(BIN)/lprnet serve $(ARGS)
 
 repository: setup  ## make model_repository/ serve by itself, in a stock container too
 	@$(BIN)/lprnet repository $(ARGS)
 
-test: setup-dev  ## unit tests, and integration tests against the real server
+test: setup-dev fonts $(VENDORED)  ## unit tests, and integration tests against the real server
 	@$(BIN)/python -m pytest tests/unit tests/integration $(ARGS)
 
-test-unit: setup-dev
+test-unit: setup-dev fonts
 	@$(BIN)/python -m pytest tests/unit $(ARGS)
 
-test-integration: setup-dev
+test-integration: setup-dev $(VENDORED)
 	@$(BIN)/python -m pytest tests/integration $(ARGS)
 
 check: setup-dev  ## linter, formatter and types; edits nothing
@@ -67,7 +81,7 @@ format: setup-dev  ## let the formatter edit
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-train: setup-train  ## train `small` (ARGS="--train SET... --val SET...")
+train: setup-train fonts  ## train `small` (ARGS="--train SET... --val SET...")
 	@$(BIN)/lprnet train $(ARGS)
 
 evaluate: setup-train  ## accuracy on labelled sets (ARGS="SET...")

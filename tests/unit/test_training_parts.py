@@ -131,14 +131,9 @@ def test_without_augmentation_the_crop_is_the_plate() -> None:
 
 def test_augmentation_is_fixed_by_its_seed_and_keeps_the_type() -> None:
     image = np.random.default_rng(1).integers(0, 256, (60, 200, 3), dtype=np.uint8)
-    always = dataclasses.replace(
-        DEFAULT_AUGMENTATION,
-        **dict.fromkeys(
-            "blur motion noise jpeg tone colour gray invert shadow occlusion glare "
-            "low_resolution".split(),
-            1.0,
-        ),
-    )
+    names = ["blur", "motion", "noise", "jpeg", "tone", "colour", "gray", "invert", "shadow"]
+    names += ["occlusion", "glare", "low_resolution"]
+    always = dataclasses.replace(DEFAULT_AUGMENTATION, **dict.fromkeys(names, 1.0))
 
     def make(seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
