@@ -12,6 +12,7 @@ Layouts, told apart by what the folder holds:
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def _read_text(path: Path) -> str:
 
 def _manifest(root: Path, source: str) -> list[Record]:
     path = root / "manifest.tsv"
-    rows = csv.DictReader(_read_text(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = csv.DictReader(io.StringIO(_read_text(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
     missing = {"file", "text"} - set(rows.fieldnames or ())
     if missing:
         raise DatasetError(f"{path} lacks the column(s) {sorted(missing)}")

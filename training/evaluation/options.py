@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -121,20 +123,28 @@ def open_others(args: argparse.Namespace) -> list[Reader]:
     return made
 
 
-def load_sets(roots: list[Path]) -> tuple[LabelledSet, ...]:
-    """Read sets with their pictures; equal folder names are told apart by their parents.
+def set_names(roots: Sequence[Path]) -> list[str]:
+    """Folder names, told apart by their parents where they are equal (train/eu, val/eu)."""
+    folders = [root.resolve() for root in roots]
+    count = Counter(folder.name for folder in folders)
+    names: list[str] = []
+    for folder in folders:
+        alone = count[folder.name] == 1
+        name = folder.name if alone else f"{folder.parent.name}/{folder.name}"
+        names.append(_unique(name, names))
+    return names
+
+
+def load_sets(roots: Sequence[Path]) -> tuple[LabelledSet, ...]:
+    """Read sets with their pictures.
 
     Raises:
         DatasetError: for a folder that is no labelled set.
         LprnetError: when not one picture can be read.
     """
-    names: list[str] = []
-    for root in roots:
-        folder = root.resolve()
-        name = folder.name if folder.name not in names else f"{folder.parent.name}/{folder.name}"
-        names.append(_unique(name, names))
     sets = tuple(
-        load_pictures(name, read_set(root)) for name, root in zip(names, roots, strict=True)
+        load_pictures(name, read_set(root))
+        for name, root in zip(set_names(roots), roots, strict=True)
     )
     for labelled in sets:
         if not labelled.readable:
