@@ -4,7 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-PYTHON ?= python3
+# The first Python that Triton's Python backend and its numpy 1.x go with.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& { echo $$p; exit; }; done; echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -22,8 +25,8 @@ help:  ## list the verbs
 # One stamp an extra: an extra is installed again only when its pins change.
 $(VENV)/bin/python:
 	@PYTHON=$(PYTHON) scripts/debian_packages.sh
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
-		|| { echo "needs Python 3.10 to 3.13: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+		|| { echo "needs Python 3.11 or 3.12 (uv python install 3.12): make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 
@@ -88,8 +91,8 @@ evaluate: setup-train  ## accuracy on labelled sets (ARGS="SET...")
 	@$(BIN)/lprnet evaluate $(ARGS)
 
 lock: $(VENV)/bin/python  ## pin everything anew in requirements.lock
-	@$(PIP) uv==0.9.11
-	@$(BIN)/uv pip compile --quiet --universal --all-extras --no-annotate --python-version 3.10 \
+	@$(PIP) uv==0.13.9
+	@$(BIN)/uv pip compile --quiet --universal --all-extras --no-annotate --python-version 3.11 \
 		--upgrade pyproject.toml --output-file $(LOCK)
 
 clean:  ## remove what can be made again

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import tomllib
 import types
 import typing
 from dataclasses import dataclass, field
@@ -13,11 +13,6 @@ from typing import Any
 from lprnet.charset import DEFAULT_CHARSET, Charset
 from lprnet.errors import LprnetError
 from lprnet.plate_spec import PlateSpec
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 CONFIGS = Path(__file__).parent / "configs"
 
