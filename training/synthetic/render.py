@@ -20,6 +20,8 @@ from training.synthetic.spec import Region, Style
 from training.synthetic.surround import draw_frame, make_surround
 from training.synthetic.textures import above, blend, cut, flat, soft_field
 
+_STRAY_FONT_CHANCE = 0.08
+_STRAY_FAMILIES = ("fe", "din", "highway", "rounded", "condensed", "sans", "square", "slashed")
 _DIRT_COLOURS = ((96, 84, 66), (60, 56, 50), (130, 120, 100), (200, 200, 196))
 
 
@@ -41,7 +43,9 @@ def pick(rnd: Random, weights: dict[str, float] | Sequence[str]) -> str:
 
 def choose_die(rnd: Random, style: Style, library: FontLibrary) -> Die:
     """The characters' look for one plate."""
-    fonts = library.fonts(pick(rnd, dict(style.fonts)))
+    # Makers and years differ more than any file says, so now and then any family will do.
+    stray = rnd.random() < _STRAY_FONT_CHANCE
+    fonts = library.fonts(rnd.choice(_STRAY_FAMILIES) if stray else pick(rnd, dict(style.fonts)))
     font = fonts[rnd.randrange(len(fonts))]
     # Dies of all countries cut strokes of about an eighth of the height; fonts vary far more.
     wanted = min(7.0, max(3.4, rnd.gauss(5.0, 0.8)))
