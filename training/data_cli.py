@@ -25,7 +25,7 @@ from training.data.check import SetFacts, check_set
 from training.data.convert import convert_to_tao
 from training.data.duplicates import Item, Pair, near_duplicates, same_bytes, shared_plates
 from training.data.records import read_set
-from training.data.suspects import Suspect, find_suspects, write_tsv
+from training.data.suspects import find_suspects, write_tsv
 from training.evaluation.options import add_model_arguments, load_sets, open_models, set_names
 from training.evaluation.result import write_text
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = verbs.add_parser(
         "check",
         help="find what is wrong with labelled sets",
-        epilog="example:\n  lprnet data check train/eu --against val/eu --onnx m.onnx --html out/s.html",
+        epilog="example:\n  lprnet data check train/eu --against val/eu --weights best.pt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.add_argument("sets", nargs="+", type=Path, metavar="SET", help="labelled sets")
@@ -96,6 +96,8 @@ def _check(args: argparse.Namespace) -> int:
     wants_model = bool(args.weights or args.onnx)
     if (args.tsv is not None or args.html is not None) and not wants_model:
         raise LprnetError("--tsv and --html list suspicious labels: name --weights or --onnx too")
+    if len(args.weights) + len(args.onnx) > 1:
+        raise LprnetError("one recogniser judges the labels: name one --weights or one --onnx")
     spec = PlateSpec(charset=_charset(args.characters))
     roots = [*args.sets, *args.against]
     names = set_names(roots)
@@ -143,11 +145,11 @@ def _duplicates(facts: Sequence[SetFacts], *, similar: bool) -> list[Pair]:
 def _suspects(args: argparse.Namespace, roots: Sequence[Path]) -> None:
     sets = load_sets(roots)
     total = sum(len(labelled.records) for labelled in sets)
-    for reader in open_models(args):
-        suspects: list[Suspect] = find_suspects(reader, sets, args.min_confidence)
-        print(f"{reader.name} ({reader.description})")
-        print(*check_report.suspect_lines(suspects, total), sep="\n")
-        if args.tsv is not None:
-            write_tsv(suspects, args.tsv)
-        if args.html is not None:
-            write_text(args.html, check_report.contact_sheet(suspects))
+    (reader,) = open_models(args)
+    suspects = find_suspects(reader, sets, args.min_confidence)
+    print(f"{reader.name} ({reader.description})")
+    print(*check_report.suspect_lines(suspects, total), sep="\n")
+    if args.tsv is not None:
+        write_tsv(suspects, args.tsv)
+    if args.html is not None:
+        write_text(args.html, check_report.contact_sheet(suspects))
