@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from lprnet.plate_spec import PlateSpec
 from training.network import build_network, network_spec
+
+if TYPE_CHECKING:
+    from labelled import LabelledCrops
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 if str(BUILD) not in sys.path:  # build/ is no package: its scripts are found by path
@@ -48,3 +54,33 @@ def _spread(network: nn.Module, spec: PlateSpec) -> None:
         weight, bias = head.get_parameter("weight"), head.get_parameter("bias")
         weight.mul_(scale)
         bias.copy_((bias - mean) * scale)
+
+
+@functools.cache
+def exported(name: str = "small", io: str = "lprnet", precision: str = "fp32") -> Path:
+    """ONNX of `random_reader(name)`, temperature 1.3; made once for all tests of a run."""
+    import export_onnx  # found by the path above
+    import quantize
+
+    path = Path(_FOLDER.name) / f"{name}_{io}_{precision}.onnx"
+    if precision == "int8":
+        source = exported(name, io)
+        data, facts = quantize.quantize(source.read_bytes(), source.name, pictures(24))
+        export_onnx.write_model(path, data, facts)
+        return path
+    network, spec = random_reader(name)
+    export_onnx.export(network, spec, path, network_name=name, io=io, temperature=1.3)
+    return path
+
+
+def pictures(count: int, seed: int = 7) -> LabelledCrops:
+    """Pictures with labels that no reader gives, for calibration."""
+    from labelled import LabelledCrops  # found by the path above
+    from runtimes import trial_pictures
+
+    crops = trial_pictures(PlateSpec(), count, seed)
+    names = tuple(f"{seed}-{i}" for i in range(count))
+    return LabelledCrops(f"trial {seed}", crops, names, names)
+
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="lprnet-test-")

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from sample_readers import random_reader
+from sample_readers import exported, random_reader
 from torch import Tensor
 
 from lprnet import contract
@@ -26,19 +26,14 @@ from runtimes import TorchRunner, disagreement, load_runner, trial_pictures  # i
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModelFacts]:
+def small() -> tuple[Path, ModelFacts]:
     """An exported `small` with random weights."""
-    network, spec = random_reader("small")
-    path = tmp_path_factory.mktemp("export") / "model.onnx"
-    return path, export_onnx.export(network, spec, path, network_name="small", temperature=1.3)
+    return exported(), verify_file(exported())
 
 
 @pytest.fixture(scope="module")
-def small_tao(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network, spec = random_reader("small")
-    path = tmp_path_factory.mktemp("export_tao") / "tao.onnx"
-    export_onnx.export(network, spec, path, network_name="small", io="tao", temperature=1.3)
-    return path
+def small_tao() -> Path:
+    return exported(io="tao")
 
 
 def test_tensors_are_the_contract(small: tuple[Path, ModelFacts]) -> None:
