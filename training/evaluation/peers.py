@@ -1,6 +1,6 @@
 """Peer recognisers, for comparison in the same run. Their models are never shipped.
 
-fast-plate-ocr (MIT): `pip install '.[peers]'`, and a folder with NAME.onnx and
+fast-plate-ocr (MIT): `pip install '.[load]'`, and a folder with NAME.onnx and
 NAME_plate_config.yaml for each model.
 """
 
@@ -47,8 +47,8 @@ class PeerReader(LocalReader):
         if name not in known:
             have = f"it holds {', '.join(known)}" if known else "it holds no model with its config"
             raise ReaderError(f"no peer {name!r} in {folder}: {have} (see --peer-dir)")
-        recogniser = require("fast_plate_ocr", "peers").LicensePlateRecognizer
-        options = require("onnxruntime", "peers").SessionOptions()
+        recogniser = require("fast_plate_ocr", "load").LicensePlateRecognizer
+        options = require("onnxruntime", "load").SessionOptions()
         options.intra_op_num_threads = threads
         self._recogniser = recogniser(
             onnx_model_path=folder / f"{name}.onnx",
