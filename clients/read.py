@@ -23,16 +23,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from clients import parquet
 from clients.arguments import add_server_arguments, client_from, fraction
 from clients.errors import ClientError, ConfigurationError, ServerUnavailable
+from clients.output import Output
 from clients.paths import expand, lines_of
 from clients.progress import Progress
 from clients.result import FileReading
 from clients.resume import RESUMABLE, Done, recover
-from clients.writers import FORMATS, Output, open_writer
+from clients.writers import FILE_ROWS, FORMATS, open_writer
 
 STDIN: Final = "-"
-_SUFFIXES: Final = {".tsv": "tsv", ".csv": "csv", ".json": "json", ".jsonl": "jsonl"}
+_ALL_FORMATS: Final = (*FORMATS, parquet.KIND)
+_RESUMABLE: Final = (*RESUMABLE, parquet.KIND)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--format",
         "-f",
-        choices=FORMATS,
+        choices=_ALL_FORMATS,
         help="of the rows (default: by the suffix of --output, else table)",
     )
     add("--output", "-o", type=Path, metavar="FILE", help="write there instead of to stdout")
@@ -72,20 +75,24 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ClientError: for wrong use, or when the server is not there or fails.
     """
-    kind = _format(args)
-    done = _earlier_rows(args, kind)
+    kind, path = _format(args), args.output
+    if kind == parquet.KIND:
+        kind, path = _prepare_parquet(args)
+    done = _earlier_rows(args, kind, path)
     files = done.remaining(_files(args))
     first = next(files, None)
     if first is None and done.count == 0:
         raise ConfigurationError(f"no file to read in {' '.join(args.paths)}")
     if first is None:
+        if path != args.output:
+            parquet.finish(args.output)
         return 1 if done.errors else 0
     with ExitStack() as stack:
         client = stack.enter_context(client_from(args))
         rows = stack.enter_context(closing(client.iter_files(chain([first], files))))
         head = _first_row(rows)  # before a file is emptied for nothing: there may be no server
-        output = stack.enter_context(Output(args.output, append=args.resume))
-        writer = open_writer(kind, output.stream, heading=done.size_bytes == 0)
+        output = stack.enter_context(Output(path, append=args.resume))
+        writer = open_writer(kind, output.stream, FILE_ROWS, heading=done.size_bytes == 0)
         stack.callback(writer.close)
         progress = stack.enter_context(_progress(args, done.count))
         try:
@@ -94,25 +101,38 @@ def run(args: argparse.Namespace) -> int:
                 output.flush_in_time()
                 progress.add(row)
         except ClientError as error:
-            hint = "; go on with --resume" if args.output and kind in RESUMABLE else ""
+            hint = "; go on with --resume" if path is not None and kind in RESUMABLE else ""
             raise ClientError(f"{error} ({progress.count:,} rows written{hint})") from error
+    if path != args.output:
+        parquet.finish(args.output)
     return 1 if progress.errors or done.errors else 0
 
 
 def _format(args: argparse.Namespace) -> str:
     if args.format is not None:
         return str(args.format)
-    return _SUFFIXES.get(args.output.suffix.lower(), "table") if args.output else "table"
+    suffix = "" if args.output is None else args.output.suffix.lower().removeprefix(".")
+    return suffix if suffix in _ALL_FORMATS else "table"
 
 
-def _earlier_rows(args: argparse.Namespace, kind: str) -> Done:
+def _prepare_parquet(args: argparse.Namespace) -> tuple[str, Path]:
+    """Format and path of the rows that become the Parquet file in the end."""
+    if args.output is None:
+        raise ConfigurationError("parquet needs --output FILE")
+    parquet.require_pyarrow()
+    if args.resume:
+        parquet.reopen(args.output)
+    return "jsonl", parquet.journal_of(args.output)
+
+
+def _earlier_rows(args: argparse.Namespace, kind: str, path: Path | None) -> Done:
     if not args.resume:
         return Done()
-    if args.output is None or kind not in RESUMABLE:
+    if path is None or kind not in RESUMABLE:
         raise ConfigurationError(
-            f"--resume needs --output FILE in one of the formats {', '.join(RESUMABLE)}"
+            f"--resume needs --output FILE in one of the formats {', '.join(_RESUMABLE)}"
         )
-    return recover(args.output, kind)
+    return recover(path, kind)
 
 
 def _files(args: argparse.Namespace) -> Iterator[str]:

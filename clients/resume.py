@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from clients.errors import ConfigurationError
-from clients.writers import COLUMNS, tsv_head
+from clients.writers import FILE_ROWS, tsv_line
 
+COLUMNS: Final = FILE_ROWS.columns
 RESUMABLE: Final = ("tsv", "csv", "jsonl")
 
 _UNESCAPED: Final = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
@@ -106,15 +107,11 @@ def _whole_lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield line, end
 
 
-def _check_head(line: bytes, head: str) -> None:
-    if _text(line) != head:
-        raise ValueError("another heading")
-
-
 def _tsv_rows(stream: BinaryIO) -> Iterator[tuple[_Row | None, int]]:
     for number, (line, end) in enumerate(_whole_lines(stream)):
         if number == 0:
-            _check_head(line, tsv_head())
+            if _text(line) != tsv_line(COLUMNS):
+                raise ValueError("another heading")
             yield None, end
             continue
         fields = _text(line).rstrip("\n").split("\t")

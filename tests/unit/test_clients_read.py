@@ -101,7 +101,8 @@ def test_no_server_says_how_to_start_one_and_spares_the_output(tmp_path, folder)
     [
         (["{empty}"], "no file to read"),
         (["{empty}", "--resume"], "--output"),
-        (["{empty}", "--resume", "--output", "x.json"], "tsv, csv, jsonl"),
+        (["{empty}", "--resume", "--output", "x.json"], "tsv, csv, jsonl, parquet"),
+        (["{none}", "-f", "parquet"], "--output"),
         (["{empty}", "--min-confidence", "2"], "0..1"),
         (["{empty}", "--url", "nonsense:port"], "no file"),
         (["{none}", "--url", "nonsense:port"], "HOST:PORT"),
@@ -138,6 +139,35 @@ def test_server_that_fails_in_the_middle_keeps_the_rows(fake, tmp_path):
     assert [line.split("\t")[1] for line in lines[1:]] == [text_of(picture(i)) for i in range(200)]
     assert lprnet_read(*command, "--resume").returncode == 0
     assert output.read_text().splitlines() == lines
+
+
+def test_parquet_with_an_interruption(fake, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(150):
+        (folder / f"{i}.jpg").write_bytes(picture(i))
+    (folder / "200.jpg").touch()
+    output = tmp_path / "plates.parquet"
+    command = [folder, "-o", output, "--url", fake.url, "--in-flight", "1"]
+    fake.fail_after = 1
+    assert lprnet_read(*command).returncode == 2
+    assert not output.exists()
+    fake.fail_after = None
+    assert lprnet_read(*command, "--resume").returncode == 1
+    table = parquet.read_table(output)
+    assert table["plate"].to_pylist() == [*(text_of(picture(i)) for i in range(150)), None]
+    assert table["char_confidences"][0].as_py() == [0.5] * 7
+    assert table["error"][150].as_py() == "the picture is empty (0 bytes)"
+
+    (folder / "300.jpg").write_bytes(picture(300))
+    assert lprnet_read(*command, "--resume").returncode == 1
+    assert parquet.read_table(output)["plate"].to_pylist()[149:] == [
+        text_of(picture(149)),
+        None,
+        text_of(picture(300)),
+    ]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["plates.parquet"]
 
 
 def test_ctrl_c_ends_at_once_without_a_traceback(fake, folder):

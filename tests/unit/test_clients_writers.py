@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.errors import ConfigurationError
+from clients.output import Output
 from clients.result import FileReading, PlateReading
 from clients.resume import RESUMABLE, Done, recover
-from clients.writers import FORMATS, Output, open_writer
+from clients.writers import FILE_ROWS, FORMATS, open_writer
 
 ROWS = [
     FileReading("a.jpg", PlateReading("AB12", 0.98765, (1.0, 0.99999, 0.99, 0.9989))),
@@ -26,7 +27,7 @@ ROWS = [
 
 def written(kind, rows, **options):
     stream = io.StringIO()
-    writer = open_writer(kind, stream, **options)
+    writer = open_writer(kind, stream, FILE_ROWS, **options)
     for row in rows:
         writer.write(row)
     writer.close()
@@ -76,7 +77,7 @@ def test_table_is_aligned_and_safe_for_a_terminal():
 
 def test_table_streams_after_its_first_rows():
     stream = io.StringIO()
-    writer = open_writer("table", stream)
+    writer = open_writer("table", stream, FILE_ROWS)
     for _ in range(500):
         writer.write(ROWS[0])
     assert len(stream.getvalue().splitlines()) == 501
@@ -86,7 +87,7 @@ def test_table_streams_after_its_first_rows():
 def test_file_names_keep_their_bytes(kind, tmp_path):
     name = os.fsdecode(b"caf\xe9.jpg")
     with Output(tmp_path / "out") as output:
-        writer = open_writer(kind, output.stream)
+        writer = open_writer(kind, output.stream, FILE_ROWS)
         writer.write(FileReading(name, None, "x"))
         writer.close()
     data = (tmp_path / "out").read_bytes()
@@ -119,7 +120,7 @@ def test_cut_anywhere_no_row_is_lost_or_doubled(kind, files, data, tmp_path_fact
     left = list(done.remaining(files))
     by_name = {row.file: row for row in rows}
     with Output(path, append=True) as output:
-        writer = open_writer(kind, output.stream, heading=done.size_bytes == 0)
+        writer = open_writer(kind, output.stream, FILE_ROWS, heading=done.size_bytes == 0)
         for file in left:
             writer.write(by_name[file])
     again = recover(path, kind)

@@ -1,0 +1,68 @@
+"""Where rows go: a file or stdout."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TextIO
+
+from clients.errors import ConfigurationError
+
+_FLUSH_S: Final = 0.2
+
+
+class Output:
+    """A file, or stdout, as a stream that `open_writer` takes.
+
+    Args:
+        path: the file, or None for stdout.
+        append: keep what the file holds.
+
+    Raises:
+        ConfigurationError: when the file cannot be written.
+    """
+
+    stream: TextIO
+
+    def __init__(self, path: Path | None, *, append: bool = False) -> None:
+        self._path = path
+        if path is None:
+            self.stream = sys.stdout
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")
+        else:
+            try:
+                self.stream = open(  # noqa: SIM115 - closed by __exit__
+                    path,
+                    "a" if append else "w",
+                    encoding="utf-8",
+                    errors="surrogateescape",
+                    newline="",
+                )
+            except OSError as error:
+                raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
+        self._flushed_s = time.monotonic()
+
+    def flush_in_time(self) -> None:
+        """Hand on what was written, at most a few times a second."""
+        now_s = time.monotonic()
+        if now_s - self._flushed_s > _FLUSH_S:
+            self.stream.flush()
+            self._flushed_s = now_s
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._path is None:
+            self.stream.flush()
+        else:
+            self.stream.close()

@@ -1,0 +1,86 @@
+"""Rows as a Parquet file, by way of JSON lines: a Parquet file that is cut off cannot be read.
+
+Needs pyarrow (`pip install '.[parquet]'`), which is imported only here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from clients.errors import ConfigurationError
+
+KIND: Final = "parquet"
+_ROWS_PER_GROUP: Final = 50_000
+
+
+def journal_of(path: Path) -> Path:
+    """The JSON lines that grow while the reading goes on."""
+    return path.with_name(path.name + ".part.jsonl")
+
+
+def require_pyarrow() -> tuple[Any, Any]:
+    """The modules pyarrow and pyarrow.parquet.
+
+    Raises:
+        ConfigurationError: when they are not installed.
+    """
+    try:
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ConfigurationError(
+            "Parquet needs pyarrow: pip install '.[parquet]', or take another --format"
+        ) from error
+
+
+def reopen(path: Path) -> None:
+    """Make a finished file a journal again, so that rows can be added."""
+    pyarrow, files = require_pyarrow()
+
+    if journal_of(path).exists() or not path.exists():
+        return
+    temporary = path.with_name(path.name + ".reopen")
+    try:
+        with files.ParquetFile(path) as source, temporary.open("w") as journal:
+            for batch in source.iter_batches(_ROWS_PER_GROUP):
+                for values in batch.to_pylist():
+                    journal.write(json.dumps(values) + "\n")
+    except pyarrow.ArrowException as error:
+        raise ConfigurationError(f"cannot go on with {path}: it is no Parquet file") from error
+    temporary.replace(journal_of(path))
+
+
+def finish(path: Path) -> None:
+    """Journal -> Parquet file; the journal goes when the file is complete."""
+    pyarrow, files = require_pyarrow()
+
+    schema = pyarrow.schema(
+        {
+            "file": pyarrow.string(),
+            "plate": pyarrow.string(),
+            "confidence": pyarrow.float32(),
+            "char_confidences": pyarrow.list_(pyarrow.float32()),
+            "error": pyarrow.string(),
+        }
+    )
+    temporary = path.with_name(path.name + ".part")
+    with (
+        journal_of(path).open(encoding="utf-8") as journal,
+        files.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        for rows in _groups(journal):
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+    temporary.replace(path)
+    journal_of(path).unlink()
+
+
+def _groups(journal: Iterator[str]) -> Iterator[list[dict[str, Any]]]:
+    while lines := list(islice(journal, _ROWS_PER_GROUP)):
+        rows = [json.loads(line) for line in lines]
+        for row in rows:  # Parquet holds UTF-8 only: other bytes of a name become escapes
+            row["file"] = row["file"].encode("utf-8", "backslashreplace").decode()
+        yield rows
