@@ -27,6 +27,7 @@ FONT_SUFFIXES = (".otf", ".ttf", ".woff")
 FIELD_HEIGHT_PX = 80  # ink height of a stored field
 FIELD_PAD_PX = 10  # room around the ink: the largest stroke growth plus the antialiased edge
 _STROKED = {"Đ": "D", "Ł": "L", "Ø": "O", "Æ": "A"}
+_STAND_INS = {"fe": "din"}  # nothing freely packaged looks like FE script
 _RENDER_SCALE = 2  # fields are computed at this multiple and averaged down
 FIELD_STEPS_PER_PX = 12  # stored value = 128 + 12 * distance, so that a field is one byte a pixel
 _WIDTH_STEP = 0.05  # widths are rounded to this share of the height, so that fields are shared
@@ -90,9 +91,11 @@ class FontLibrary:
         self._inks: dict[tuple[Path, str], Array] = {}
 
     def fonts(self, family: str) -> tuple[Path, ...]:
-        """Files of a family; all fonts when none of the family's is installed."""
-        chosen = self._families.get(family, ())
-        return chosen if chosen else self._all
+        """Files of a family, else of its stand-in, else all fonts."""
+        for name in (family, _STAND_INS.get(family, family)):
+            if self._families.get(name):
+                return self._families[name]
+        return self._all
 
     def width_ratio(self, font: Path, char: str) -> float:
         """Ink width over ink height as the font draws it."""

@@ -11,6 +11,7 @@ Pattern language (used by the keys of `serials` in the region files):
     [ABC]     one of these characters
     <xy>      x small above y, stacked             (x)  x small, on the line
     space - . :     gap, dash, dot, bullet; drawn, never typed
+    _         a gap that takes all room that is left on the line
     ~         a narrow gap                         !    the style's seal or emblem
     |         the second line starts
 
@@ -31,7 +32,7 @@ from training.synthetic.words import vanity_word
 
 _TOKEN = re.compile(
     r"\{(?P<braces>[^{}]+)\}|\[(?P<set>[A-Z0-9]+)\]|(?P<mark>[<>()|])|(?P<char>[A-Z0-9])"
-    r"|(?P<wild>[@#%*])|(?P<sep>[ \-.:~!])"
+    r"|(?P<wild>[@#%*])|(?P<sep>[ \-.:~!_])"
 )
 _NUMBER = re.compile(r"(?P<kind>#|@|\*|vanity:)(?P<low>\d+)(?:-(?P<high>\d+))?")
 _DIGITS = "0123456789"
@@ -46,7 +47,7 @@ class Token:
     """One thing on a plate's line.
 
     Attributes:
-        kind: "char", or a separator: one of space - . : ~ !
+        kind: "char", or a separator: one of space - . : ~ ! _
         text: the character for kind "char", else empty.
         size: "full", "small" (on the line), "upper" or "lower" (a stacked pair).
         row: 0 or 1.
@@ -117,7 +118,7 @@ def expand(steps: Sequence[tuple[str, str]], alphabet: Alphabet, rnd: Random) ->
             tokens.append(Token(value, "", size, row))
         else:
             for char in _draw(kind, value, alphabet, rnd):
-                if char in " -.:~!":
+                if char in " -.:~!_":
                     tokens.append(Token(char, "", size, row))
                     continue
                 tokens.append(Token("char", fold(char), size, row, char))

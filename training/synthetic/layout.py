@@ -99,7 +99,7 @@ def _place_line(
             ink = style.seal_mm if style.seal != "none" else 0.0
             advance = max(ink, style.space_mm * 0.5) + style.gap_mm
         else:
-            share = {" ": 1.0, "-": 1.0, ".": 0.45, ":": 0.7, "~": 0.4}[token.kind]
+            share = {" ": 1.0, "-": 1.0, ".": 0.45, ":": 0.7, "~": 0.4, "_": 0.0}[token.kind]
             ink = style.space_mm * share
             advance = ink
         widths.append(ink)
@@ -111,6 +111,10 @@ def _place_line(
     if spread > 0 and slack > 0:
         advances = _spread(line, advances, slack * spread, char_w)
         slack = max(0.0, room_mm - (sum(advances) - style.gap_mm))
+    fills = [index for index, token in enumerate(line) if token.kind == "_"]
+    for index in fills:
+        advances[index] += slack / len(fills)
+        slack = 0.0
     pen = x0 + slack * (0.5 + rnd.uniform(-0.12, 0.12))
     if style.align == "left":
         pen = x0

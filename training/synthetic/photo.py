@@ -33,8 +33,8 @@ def _view(
     rnd: Random, image: Array, boxes: Array, quad: Array, harm: float
 ) -> tuple[Array, Array, Array]:
     plate_h = float(np.linalg.norm(quad[3] - quad[0]))
-    smallest = 22 if quad[1, 0] - quad[0, 0] > 2.5 * plate_h else 34  # two lines need more
-    wanted = smallest + (100 - smallest) * (1 - harm) ** 2 * rnd.uniform(0.5, 1.0)
+    smallest = 22 if quad[1, 0] - quad[0, 0] > 2.5 * plate_h else 40  # two lines need more
+    wanted = smallest + (120 - smallest) * (1 - harm) ** 2 * rnd.uniform(0.5, 1.0)
     scale = wanted / plate_h
     strength = rnd.choice((0.01, 0.03, 0.05, 0.1))
     target = quad.copy()

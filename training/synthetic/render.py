@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 
 from training.synthetic.arrays import Array
-from training.synthetic.decor import draw_band, draw_decor, draw_holes, draw_seal, draw_separator
+from training.synthetic.decor import draw_band, draw_decor, draw_holes, draw_separator
 from training.synthetic.fonts import FontLibrary
 from training.synthetic.grammar import Token
 from training.synthetic.ink import draw_characters, relief, wear
 from training.synthetic.layout import Die, Placed, place
 from training.synthetic.palette import Colour, anything, tinted
+from training.synthetic.seals import draw_seal
 from training.synthetic.spec import Region, Style
 from training.synthetic.surround import draw_frame, make_surround
 from training.synthetic.textures import above, blend, cut, flat, soft_field

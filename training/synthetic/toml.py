@@ -1,17 +1,12 @@
-"""Reading TOML on every Python that we support."""
+"""Reading the generator's TOML data files."""
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from lprnet.errors import LprnetError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class TomlError(LprnetError):
