@@ -74,7 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the demo."""
     add = parser.add_argument
     add("images", nargs="*", metavar="PATH", help="more files, folders or patterns to read")
-    add("--sheet", type=Path, default=Path("out/demo.png"), help="PNG (default: %(default)s)")
+    add(
+        "--sheet",
+        type=Path,
+        default=Path("out/demo.png"),
+        metavar="FILE",
+        help="PNG to write (default: %(default)s)",
+    )
     add(
         "--samples",
         type=Path,

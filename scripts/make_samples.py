@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw the pictures of samples/ anew: the same seed gives the same files.
+"""Draw the pictures of samples/ anew: the same seed and generator give the same files.
 
 They are synthetic, so that no real plate is in the repository, and clean enough to be read by
 eye; they show that everything works together and measure nothing. Fonts as for `lprnet synth`
@@ -31,8 +31,10 @@ ONE_LINE = (
 )
 TWO_LINES = ("DE", "PL", "CZ", "AT", "GB", "IN")
 JPEG_QUALITY = 90
-MIN_CHARACTER_PX = 16  # of the shortest character: legible by eye
-MIN_CONTRAST = 90  # between the 5th and the 95th percentile of the plate's gray levels
+MIN_CHARACTER_PX = 18  # of the shortest character: legible by eye
+MIN_CONTRAST = 110  # between the 5th and the 95th percentile of the plate's gray levels
+MIN_SHARPNESS = 400  # variance of the Laplacian
+LOOKALIKES = frozenset("OIQ")  # on many plates nobody can tell them from 0 and 1
 TRIES = 500
 
 
@@ -43,8 +45,13 @@ def legible(plate: SyntheticPlate) -> bool:
     left, top = plate.char_boxes[:, :2].min(axis=0).astype(int)
     right, bottom = plate.char_boxes[:, 2:].max(axis=0).astype(int)
     low, high = np.percentile(gray[max(top, 0) : bottom, max(left, 0) : right], (5, 95))
-    sharp = cv2.Laplacian(gray, cv2.CV_64F).var()
-    return bool(heights.min() >= MIN_CHARACTER_PX and high - low >= MIN_CONTRAST and sharp >= 200)
+    sharpness = cv2.Laplacian(gray, cv2.CV_64F).var()
+    return bool(
+        not LOOKALIKES & set(plate.text)
+        and heights.min() >= MIN_CHARACTER_PX
+        and high - low >= MIN_CONTRAST
+        and sharpness >= MIN_SHARPNESS
+    )
 
 
 def draw(generator: PlateGenerator, region: str, lines: int, seed: int) -> SyntheticPlate:
