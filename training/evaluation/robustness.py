@@ -152,7 +152,7 @@ def distort(picture: Picture, distortion: Distortion, level: int, seed: int) -> 
     """
     if level == 0:
         return picture
-    rng = np.random.default_rng([seed, level])
+    rng = np.random.default_rng(seed)  # the same draw at every level: only the amount grows
     return Picture(distortion.apply(picture.pixels, distortion.amounts[level - 1], rng))
 
 
