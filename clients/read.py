@@ -10,6 +10,7 @@ Examples:
   lprnet read archive/ --recursive --output plates.csv
   lprnet read archive/ --recursive --output plates.csv --resume    (after an interruption)
   find . -name '*.jpg' | lprnet read - --format jsonl
+  lprnet read gate.mp4 --boxes boxes.jsonl    (one row a vehicle: frames are fused)
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
 from clients import parquet
-from clients.arguments import add_server_arguments, client_from, fraction
+from clients.arguments import add_server_arguments, client_from, fraction, whole
 from clients.errors import ClientError, ConfigurationError, ServerUnavailable
 from clients.output import Output
 from clients.paths import expand, lines_of
 from clients.progress import Progress
 from clients.result import FileReading
 from clients.resume import RESUMABLE, Done, recover
-from clients.writers import FILE_ROWS, FORMATS, open_writer
+from clients.tracks import TRACK_ROWS, fuse, parse_boxes
+from clients.video import read_boxes
+from clients.writers import FILE_ROWS, FORMATS, Row, open_writer
 
 STDIN: Final = "-"
 _ALL_FORMATS: Final = (*FORMATS, parquet.KIND)
@@ -62,6 +65,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="0..1",
         help="leave the plate empty where the confidence is lower (it is still shown)",
     )
+    add(
+        "--boxes",
+        metavar="FILE",
+        help="PATH is a video or camera: read the plates at these boxes, JSON lines like "
+        '{"frame": 3, "track": "7", "box": [x, y, width, height]} (- for stdin), one row a track',
+    )
+    add(
+        "--patience",
+        type=whole,
+        default=50,
+        metavar="FRAMES",
+        help="a track without a box for so many frames is over (default: %(default)s)",
+    )
     add("--quiet", "-q", action="store_true", help="no progress bar and no summary")
     add_server_arguments(parser)
 
@@ -76,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
         ClientError: for wrong use, or when the server is not there or fails.
     """
     kind, path = _format(args), args.output
+    if args.boxes is not None:
+        return _read_video(args, kind)
     if kind == parquet.KIND:
         kind, path = _prepare_parquet(args)
     done = _earlier_rows(args, kind, path)
@@ -89,14 +107,14 @@ def run(args: argparse.Namespace) -> int:
         return 1 if done.errors else 0
     with ExitStack() as stack:
         client = stack.enter_context(client_from(args))
-        rows = stack.enter_context(closing(client.iter_files(chain([first], files))))
-        head = _first_row(rows)  # before a file is emptied for nothing: there may be no server
+        source = stack.enter_context(closing(client.iter_files(chain([first], files))))
+        rows = _started(source)  # before a file is emptied for nothing: there may be no server
         output = stack.enter_context(Output(path, append=args.resume))
         writer = open_writer(kind, output.stream, FILE_ROWS, heading=done.size_bytes == 0)
         stack.callback(writer.close)
         progress = stack.enter_context(_progress(args, done.count))
         try:
-            for row in chain([head], rows):
+            for row in rows:
                 writer.write(_above(row, args.min_confidence))
                 output.flush_in_time()
                 progress.add(row)
@@ -106,6 +124,29 @@ def run(args: argparse.Namespace) -> int:
     if path != args.output:
         parquet.finish(args.output)
     return 1 if progress.errors or done.errors else 0
+
+
+def _read_video(args: argparse.Namespace, kind: str) -> int:
+    if len(args.paths) != 1 or args.resume or kind == parquet.KIND:
+        raise ConfigurationError("--boxes takes one video, and neither --resume nor parquet")
+    with ExitStack() as stack:
+        lines = sys.stdin
+        if args.boxes != STDIN:
+            try:
+                lines = stack.enter_context(open(args.boxes, encoding="utf-8"))
+            except OSError as error:
+                raise ConfigurationError(f"cannot read {args.boxes}: {error.strerror}") from error
+        client = stack.enter_context(client_from(args))
+        readings = read_boxes(client, args.paths[0], parse_boxes(lines))
+        rows = _started(fuse(readings, patience_frames=args.patience))
+        output = stack.enter_context(Output(args.output))
+        writer = open_writer(kind, output.stream, TRACK_ROWS)
+        stack.callback(writer.close)
+        for row in rows:
+            sure = row.confidence >= args.min_confidence
+            writer.write(row if sure else replace(row, plate=""))
+            output.flush_in_time()
+    return 0
 
 
 def _format(args: argparse.Namespace) -> str:
@@ -144,9 +185,10 @@ def _files(args: argparse.Namespace) -> Iterator[str]:
             yield from expand([path], recursive=args.recursive)
 
 
-def _first_row(rows: Iterator[FileReading]) -> FileReading:
+def _started(rows: Iterator[Row]) -> Iterator[Row]:
+    """The same rows, the first one already read."""
     try:
-        return next(rows)
+        return chain(list(islice(rows, 1)), rows)
     except ServerUnavailable as error:
         raise ServerUnavailable(
             f"{error}. Start a server with `make serve`, or name one with --url HOST:PORT"

@@ -1,0 +1,105 @@
+"""Frames of a video or camera -> crops at given boxes -> readings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from clients.client import PlateClient
+from clients.errors import ConfigurationError
+from clients.flow import chunks, map_in_order
+from clients.result import PlateReading
+from clients.tracks import Box
+from lprnet.image import to_crop
+
+BATCH = 16
+"""Crops of one request: little waiting on a live camera."""
+
+Crop = tuple[Box, npt.NDArray[np.uint8]]
+
+
+class Video:
+    """Frames in order; `close` it.
+
+    Args:
+        source: a file, an address that OpenCV opens (rtsp://...), or a camera's number.
+
+    Raises:
+        ConfigurationError: when it cannot be opened.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        is_camera = source.isdecimal() and not Path(source).exists()
+        self._capture = cv2.VideoCapture(int(source)) if is_camera else cv2.VideoCapture(source)
+        if not self._capture.isOpened():
+            raise ConfigurationError(f"cannot open the video {source}")
+        self._next = 0
+
+    def frame(self, number: int) -> npt.NDArray[np.uint8]:
+        """Frame `number`, UINT8 [H, W, 3] RGB; frames must be asked for in order, each once.
+
+        Raises:
+            ConfigurationError: when the video ends before it.
+        """
+        while self._next < number:  # skipped without being converted
+            if not self._capture.grab():
+                break
+            self._next += 1
+        found, pixels = self._capture.read()
+        if not found:
+            raise ConfigurationError(
+                f"{self._source} ends at frame {self._next}; a box names frame {number}"
+            )
+        self._next += 1
+        return np.ascontiguousarray(pixels[:, :, ::-1], np.uint8)
+
+    def close(self) -> None:
+        """Release the file or camera."""
+        self._capture.release()
+
+
+def crops_at(source: str, boxes: Iterable[Box], shape: tuple[int, int, int]) -> Iterator[Crop]:
+    """Cut out every box; parts outside the frame are cut off.
+
+    Args:
+        source: see `Video`.
+        boxes: in order of frames.
+        shape: (3, H, W) of a crop.
+
+    Raises:
+        ConfigurationError: for a box outside its frame.
+    """
+    with closing(Video(source)) as video:
+        number, frame = -1, np.zeros((0, 0, 3), np.uint8)
+        for box in boxes:
+            if box.frame != number:
+                number, frame = box.frame, video.frame(box.frame)
+            left, top = max(box.x, 0), max(box.y, 0)
+            part = frame[top : max(box.y + box.height, 0), left : max(box.x + box.width, 0)]
+            if 0 in part.shape:
+                height, width = frame.shape[:2]
+                raise ConfigurationError(
+                    f"the box of track {box.track} lies outside frame {number} "
+                    f"({width} x {height} pixels)"
+                )
+            yield box, to_crop(part, *shape[1:])
+
+
+def read_boxes(
+    client: PlateClient, source: str, boxes: Iterable[Box]
+) -> Iterator[tuple[Box, PlateReading]]:
+    """The reading of every box, in order, in bounded memory."""
+
+    def read(batch: list[Crop]) -> list[tuple[Box, PlateReading]]:
+        readings = client.read_crops(np.stack([crop for _, crop in batch]))
+        return [(box, reading) for (box, _), reading in zip(batch, readings, strict=True)]
+
+    crops = crops_at(source, boxes, client.crop_contract.shape)
+    for part in map_in_order(read, chunks(crops, BATCH), client.options.in_flight):
+        yield from part
