@@ -17,7 +17,7 @@ import argparse
 import hashlib
 import subprocess
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import onnx
@@ -87,7 +87,7 @@ def build_plan(
         max_batch=profile.maximum,
         inputs=(str(image),),
         outputs=tuple(map(str, outputs)),
-        built_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        built_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return Plan(plan, record)
 
