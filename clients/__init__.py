@@ -1,10 +1,11 @@
 """Clients of the plate server: a typed library over Triton's gRPC, and the programs on it.
 
-from clients import PlateClient
+Example:
+    from clients import PlateClient
 
-with PlateClient("127.0.0.1:8001") as client:
-    for row in client.read_files(["a.jpg", "b.jpg"]):
-        print(row.file, row.reading or row.error)
+    with PlateClient("127.0.0.1:8001") as client:
+        for row in client.read_files(["a.jpg", "b.jpg"]):
+            print(row.error if row.reading is None else row.reading.plate)
 """
 
 from __future__ import annotations

@@ -52,15 +52,19 @@ class Tls:
 
 @dataclass(frozen=True)
 class ClientOptions:
-    """Attributes:
-    timeout_s: deadline of one call (one batch), its retries included.
-    connect_timeout_s: how long the first call waits for a server to answer at all.
-    retry: how calls are repeated.
-    tls: certificates, or None for a plain connection.
-    headers: metadata sent with every call, lower-case names, e.g. a key for protected endpoints.
-    in_flight: batches on their way at a time when there are several.
-    shared_memory: hand pictures over in /dev/shm instead of through the connection; the server
-        must run on the same machine and share its /dev/shm.
+    """Everything about a client but its server's address.
+
+    Attributes:
+        timeout_s: deadline of one call (one batch), its retries included.
+        connect_timeout_s: how long the first call waits for a server to answer at all.
+        retry: how calls are repeated.
+        tls: certificates, or None for a plain connection.
+        headers: metadata sent with every call, lower-case names, e.g. a key for protected
+            protocols.
+        in_flight: batches on their way at a time when there are several.
+        shared_memory: hand pictures over in /dev/shm instead of through the connection; the
+            server must run on the same machine, share its /dev/shm and open the protocol to
+            this client.
     """
 
     timeout_s: float = 30.0

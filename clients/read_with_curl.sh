@@ -1,0 +1,16 @@
+#!/bin/sh
+# Read the plate of one picture over HTTP/REST, with nothing but curl:
+#   clients/read_with_curl.sh plate.jpg [http://127.0.0.1:8000]
+# The body is Triton's binary form: a JSON header, the picture's length as 4 bytes (little endian),
+# the picture. The answer is JSON.
+set -eu
+picture=${1:?usage: read_with_curl.sh PICTURE [URL]}
+url=${2:-http://127.0.0.1:8000}
+size=$(wc -c < "$picture")
+json='{"inputs": [{"name": "encoded", "shape": [1, 1], "datatype": "BYTES",
+  "parameters": {"binary_data_size": '$((size + 4))'}}],
+ "outputs": [{"name": "plate"}, {"name": "confidence"}]}'
+byte() { printf "\\$(printf %03o $((size >> $1 & 255)))"; }
+{ printf %s "$json"; byte 0; byte 8; byte 16; byte 24; cat "$picture"; } |
+    curl -sS --data-binary @- -H "Inference-Header-Content-Length: ${#json}" \
+        "$url/v2/models/lpr_image/infer"
