@@ -26,6 +26,8 @@ from training.synthetic.arrays import Array
 FONT_SUFFIXES = (".otf", ".ttf", ".woff")
 FIELD_HEIGHT_PX = 80  # ink height of a stored field
 FIELD_PAD_PX = 10  # room around the ink: the largest stroke growth plus the antialiased edge
+# How much of an even stroke a squeezed glyph keeps: four strokes side by side must give way.
+_STROKE_SHARES = {"M": 0.3, "W": 0.3, "N": 0.7}
 _STROKED = {"Đ": "D", "Ł": "L", "Ø": "O", "Æ": "A"}
 _STAND_INS = {"fe": "din"}  # nothing freely packaged looks like FE script
 _RENDER_SCALE = 2  # fields are computed at this multiple and averaged down
@@ -111,11 +113,10 @@ class FontLibrary:
         return float(np.median([self.width_ratio(font, c) for c in "BDEHKNPRSU0234568"]))
 
     @lru_cache(maxsize=256)  # noqa: B019
-    def half_stroke(self, font: Path) -> float:
-        """Half of the font's stroke in field pixels, at its own width."""
-        field = self.field(font, "I", self.width_ratio(font, "I"))
-        peak = float(field[field.shape[0] // 2].max())
-        return (peak - 128) / FIELD_STEPS_PER_PX
+    def stroke_ratio(self, font: Path) -> float:
+        """Width of the font's upright strokes over its height, as the font draws them."""
+        ink = self._ink(font, "I")
+        return float((ink[ink.shape[0] // 2] > 127).sum()) / ink.shape[0]
 
     def field(self, font: Path, char: str, width_ratio: float) -> Array:
         """Signed distance field of a glyph stretched to a width ratio.
@@ -128,7 +129,12 @@ class FontLibrary:
         key = (font, char, step)
         found = self._fields.get(key)
         if found is None:
-            found = self._make_field(self._ink(font, char), step * _WIDTH_STEP)
+            ink = _keep_stroke(
+                self._ink(font, char),
+                self.stroke_ratio(font) * _STROKE_SHARES.get(char, 0.85),
+                step * _WIDTH_STEP,
+            )
+            found = self._make_field(ink, step * _WIDTH_STEP)
             self._fields[key] = found
         return found
 
@@ -166,6 +172,31 @@ def _load(font: Path, size_px: int) -> ImageFont.FreeTypeFont:
         return ImageFont.truetype(str(font), size_px)
     except OSError as error:
         raise FontError(f"cannot read font {font}: {error}") from error
+
+
+def _keep_stroke(ink: Array, stroke_ratio: float, width_ratio: float) -> Array:
+    """Grow or thin upright strokes so that stretching to a width ratio leaves them even.
+
+    A plain stretch would halve the uprights of a glyph squeezed to half its width and leave its
+    level strokes as they were: no die looks like that.
+    """
+    height, width = ink.shape
+    stroke_px = stroke_ratio * height
+    change_px = stroke_px * (width / height / width_ratio - 1.0)
+    change_px = min(stroke_px * 1.2, max(-stroke_px * 0.45, change_px))
+    size = round(abs(change_px)) + 1
+    if size < 2 or width < 1.6 * stroke_px:  # a bare stem is all stroke
+        return ink
+    kernel = np.ones((1, size), np.uint8)
+    if change_px < 0:
+        return _crop_columns(cv2.erode(ink, kernel))
+    ink = cv2.copyMakeBorder(ink, 0, 0, size, size, cv2.BORDER_CONSTANT, value=(0,))
+    return _crop_columns(cv2.dilate(ink, kernel))
+
+
+def _crop_columns(ink: Array) -> Array:
+    columns = np.flatnonzero(ink.max(axis=0) > 60)
+    return ink[:, columns[0] : columns[-1] + 1] if columns.size else ink
 
 
 @lru_cache(maxsize=2048)

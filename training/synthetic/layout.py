@@ -36,11 +36,17 @@ class Die:
 
 
 _NARROW = "I1"
+_STEM_SHARE = 1.6  # a glyph narrower than this many strokes is nothing but a stem
 
 
-def char_width(library: FontLibrary, die: Die, char: str, full_mm: float) -> float:
+def char_width(
+    library: FontLibrary, die: Die, char: str, full_mm: float, height_mm: float
+) -> float:
     """Ink width of a character in mm on a plate whose full-width characters have `full_mm`."""
-    share = library.width_ratio(die.font, char) / library.reference_ratio(die.font)
+    own = library.width_ratio(die.font, char)
+    if own < _STEM_SHARE * library.stroke_ratio(die.font):
+        return own * height_mm  # a bare stem is as wide as a stroke, however narrow the rest
+    share = own / library.reference_ratio(die.font)
     if char in _NARROW:
         return full_mm * min(0.8, share)
     return full_mm * float(share ** (1.0 - die.uniform))
@@ -87,7 +93,7 @@ def _place_line(
     for index, token in enumerate(line):
         scale = style.small if token.size != "full" else 1.0
         if token.kind == "char":
-            ink = char_width(library, die, token.glyph, char_w) * scale
+            ink = char_width(library, die, token.glyph, char_w, char_h) * scale
             cell = max(ink, char_w * scale) if mono else ink
             advance = cell + style.gap_mm * (scale if scale < 1 else 1.0)
             if token.size == "upper":

@@ -11,7 +11,7 @@ import numpy as np
 
 from training.synthetic.arrays import Array
 from training.synthetic.decor import draw_band, draw_decor, draw_holes, draw_separator
-from training.synthetic.fonts import FontLibrary
+from training.synthetic.fonts import FIELD_HEIGHT_PX, FontLibrary
 from training.synthetic.grammar import Token
 from training.synthetic.ink import draw_characters, relief, wear
 from training.synthetic.layout import Die, Placed, place
@@ -22,7 +22,7 @@ from training.synthetic.surround import draw_frame, make_surround
 from training.synthetic.textures import above, blend, cut, flat, soft_field
 
 _STRAY_FONT_CHANCE = 0.08
-_STRAY_FAMILIES = ("fe", "din", "highway", "rounded", "condensed", "sans", "square", "slashed")
+_STRAY_FAMILIES = ("fe", "din", "highway", "rounded", "condensed", "sans", "square")
 _DIRT_COLOURS = ((96, 84, 66), (60, 56, 50), (130, 120, 100), (200, 200, 196))
 
 
@@ -46,11 +46,15 @@ def choose_die(rnd: Random, style: Style, library: FontLibrary) -> Die:
     """The characters' look for one plate."""
     # Makers and years differ more than any file says, so now and then any family will do.
     stray = rnd.random() < _STRAY_FONT_CHANCE
-    fonts = library.fonts(rnd.choice(_STRAY_FAMILIES) if stray else pick(rnd, dict(style.fonts)))
+    wide = style.char_mm[0] / style.char_mm[1] > 0.5  # a slashed zero needs room
+    families = (*_STRAY_FAMILIES, "slashed") if wide else _STRAY_FAMILIES
+    fonts = library.fonts(rnd.choice(families) if stray else pick(rnd, dict(style.fonts)))
     font = fonts[rnd.randrange(len(fonts))]
     # Dies of all countries cut strokes of about an eighth of the height; fonts vary far more.
-    wanted = min(7.0, max(3.4, rnd.gauss(5.0, 0.8)))
-    weight = rnd.uniform(0.4, 1.0) * (wanted - library.half_stroke(font))
+    # A narrow character bears no broad stroke, or its counters close.
+    broadest = 0.15 * FIELD_HEIGHT_PX * style.char_mm[0] / style.char_mm[1]
+    wanted = min(7.0, broadest, max(3.2, rnd.gauss(5.0, 0.8)))
+    weight = rnd.uniform(0.4, 1.0) * (wanted - library.stroke_ratio(font) * FIELD_HEIGHT_PX / 2)
     soften = rnd.choice((1, 1, 1, 5, 7, 9))
     return Die(
         font=font,
