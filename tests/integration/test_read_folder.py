@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -107,3 +110,30 @@ def test_sub_folders(sample_server, tmp_path):
     deep = lprnet_read(sample_server, tmp_path / "a", "-f", "tsv", "-r")
     assert [line.split("\t")[1] for line in flat.stdout.splitlines()[1:]] == ["UP"]
     assert [line.split("\t")[1] for line in deep.stdout.splitlines()[1:]] == ["UP", "DOWN"]
+
+
+def test_killed_in_the_middle_and_resumed(sample_server, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(20):
+        write_picture(tmp_path / f"source{i}.png", f"N{i}")
+    for i in range(3000):
+        os.link(tmp_path / f"source{i % 20}.png", folder / f"{i}.png")
+    output = tmp_path / "plates.csv"
+    command = [sys.executable, str(ROOT / "lprnet_cli.py"), "read", str(folder), "-o", str(output)]
+    process = subprocess.Popen([*command, "--url", sample_server.grpc_url])
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (output.exists() and output.stat().st_size > 4000):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    first = output.read_text().count("\n") - 1
+    assert 0 < first < 3000, "the kill came too late or too early to show anything"
+
+    result = lprnet_read(sample_server, folder, "-o", output, "--resume")
+    assert result.returncode == 0, result.stderr
+    with output.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(Path(row["file"]).name, row["plate"]) for row in rows] == [
+        (f"{i}.png", f"N{i % 20}") for i in range(3000)
+    ]

@@ -119,14 +119,20 @@ def _answer(texts: list[str]):
 
 
 @contextmanager
-def serve(fake: FakeTriton, port: int = 0) -> Iterator[FakeTriton]:
+def serve(
+    fake: FakeTriton, port: int = 0, credentials: grpc.ServerCredentials | None = None
+) -> Iterator[FakeTriton]:
     """Run it on a loopback port; `fake.url` names it."""
     server = grpc.server(
         ThreadPoolExecutor(8),
         options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)],
     )
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(fake, server)
-    fake.url = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
+    address = f"127.0.0.1:{port}"
+    if credentials is None:
+        fake.url = f"127.0.0.1:{server.add_insecure_port(address)}"
+    else:
+        fake.url = f"127.0.0.1:{server.add_secure_port(address, credentials)}"
     server.start()
     try:
         yield fake

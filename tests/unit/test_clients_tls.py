@@ -1,0 +1,112 @@
+"""TLS and mutual TLS against a gRPC server with certificates made for the test."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+
+import grpc
+import pytest
+from fake_triton import FakeTriton, picture, serve, text_of
+
+from clients import AsyncPlateClient, ClientOptions, PlateClient, ServerUnavailable, Tls
+
+
+def openssl(*arguments, cwd):
+    subprocess.run(["openssl", *arguments], cwd=cwd, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def pems(tmp_path_factory):
+    """ca, server, client and a second authority `other`, each NAME.pem and NAME.key."""
+    folder = tmp_path_factory.mktemp("pems")
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    for name in ("ca", "other"):
+        openssl(
+            *("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem"),
+            *("-subj", f"/CN={name}", "-days", "2"),
+            cwd=folder,
+        )
+    (folder / "names").write_text("subjectAltName=DNS:plates.example")
+    for name in ("server", "client"):
+        openssl(
+            *("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"),
+            cwd=folder,
+        )
+        openssl(
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
+            *("-CAcreateserial", "-out", f"{name}.pem", "-days", "2", "-extfile", "names"),
+            cwd=folder,
+        )
+    return folder
+
+
+@pytest.fixture(params=[False, True], ids=["tls", "mutual"])
+def secured(request, pems):
+    credentials = grpc.ssl_server_credentials(
+        [((pems / "server.key").read_bytes(), (pems / "server.pem").read_bytes())],
+        root_certificates=(pems / "ca.pem").read_bytes(),
+        require_client_auth=request.param,
+    )
+    with serve(FakeTriton(), credentials=credentials) as fake:
+        yield fake
+
+
+def tls(pems, **changes):
+    """Options with the right certificates."""
+    values = {
+        "ca_file": pems / "ca.pem",
+        "cert_file": pems / "client.pem",
+        "key_file": pems / "client.key",
+        "server_name": "plates.example",
+    }
+    return ClientOptions(connect_timeout_s=2, tls=Tls(**{**values, **changes}))
+
+
+def test_right_certificates(secured, pems):
+    with PlateClient(secured.url, tls(pems)) as client:
+        assert client.read_image(picture(0)).plate == text_of(picture(0))
+
+    async def read():
+        async with AsyncPlateClient(secured.url, tls(pems)) as client:
+            return await client.read_image(picture(1))
+
+    assert asyncio.run(read()).plate == text_of(picture(1))
+
+
+def test_wrong_authority_is_refused(secured, pems):
+    with (
+        PlateClient(secured.url, tls(pems, ca_file=pems / "other.pem")) as client,
+        pytest.raises(ServerUnavailable),
+    ):
+        client.read_image(picture(0))
+    assert secured.requests == []
+
+
+def test_wrong_name_is_refused(secured, pems):
+    with (
+        PlateClient(secured.url, tls(pems, server_name=None)) as client,
+        pytest.raises(ServerUnavailable),
+    ):
+        client.read_image(picture(0))
+
+
+def test_without_certificates(secured, pems, request):
+    anonymous = tls(pems, cert_file=None, key_file=None)
+    if "mutual" in request.node.name:
+        with (
+            PlateClient(secured.url, anonymous) as client,
+            pytest.raises(ServerUnavailable),
+        ):
+            client.read_image(picture(0))
+    else:
+        with PlateClient(secured.url, anonymous) as client:
+            assert client.read_image(picture(0)).plate == text_of(picture(0))
+
+
+def test_plain_connection_is_refused(secured):
+    with (
+        PlateClient(secured.url, ClientOptions(connect_timeout_s=1)) as client,
+        pytest.raises(ServerUnavailable),
+    ):
+        client.read_image(picture(0))
