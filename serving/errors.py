@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from lprnet.errors import LprnetError
+
+ProbeFailure = Literal["error", "wrong", "timeout", "overloaded"]
 
 
 class ServingError(LprnetError):
@@ -18,4 +22,13 @@ class StartError(ServingError):
 
 
 class ProbeError(ServingError):
-    """The server answers the known plate late, wrongly or not at all."""
+    """The server answers the known plate late, wrongly or not at all.
+
+    Args:
+        message: one sentence.
+        kind: "wrong" answer, "timeout", "overloaded" (refused: a queue is full), other "error".
+    """
+
+    def __init__(self, message: str, kind: ProbeFailure = "error") -> None:
+        super().__init__(message)
+        self.kind: ProbeFailure = kind

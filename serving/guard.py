@@ -3,12 +3,15 @@
 Runs as a process of its own with the standard library only. It stops the server when its standard
 input ends (also because the program that holds the other end was killed) or on SIGTERM: SIGTERM
 to the server, SIGKILL to the whole process group after a deadline, then it removes the shared
-memory that carries the server's prefix and the server's private folder. Should the guard itself
-be killed, the kernel kills the server.
+memory that carries the server's prefix and the server's private folder. SIGUSR1 skips the SIGTERM.
+Should the guard itself be killed, the kernel kills the server.
+
+Its settings are the first line of its standard input and not arguments, which every user of the
+machine can read: they hold the server's key.
 
 Examples:
-  python guard.py '{"command": ["tritonserver"], "exit_timeout_s": 10,
-                    "shm_prefix": "lprnet-1-", "runtime_folder": "/run/x"}'
+  { echo '{"command": ["tritonserver"], "exit_timeout_s": 10, "shm_prefix": "lprnet-1-",
+    "runtime_folder": "/run/x"}' | tr -d '\n'; echo; sleep inf; } | python guard.py
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ KILL_TIMEOUT_S = 10.0
 SHM_MARK = "lprnet-"
 """How the prefix of every server of ours begins."""
 LOCK = "lock"
+KILL_NOW = signal.SIGUSR1
+"""Ends the server without waiting for running requests."""
 
 
 def _prctl(option: int, value: int) -> None:
@@ -54,6 +59,8 @@ class Guard:
         os.set_blocking(wake_writer, False)
         signal.set_wakeup_fd(wake_writer)
         self._stop = False
+        self._hurry = False
+        signal.signal(KILL_NOW, self._on_kill)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only wakes the wait
@@ -61,6 +68,9 @@ class Guard:
 
     def _on_stop(self, *_: object) -> None:
         self._stop = True
+
+    def _on_kill(self, *_: object) -> None:
+        self._stop = self._hurry = True
 
     def run(self) -> int:
         """Start the server, wait for its end or for the order to end it; returns its exit code."""
@@ -79,7 +89,7 @@ class Guard:
         try:
             while server.poll() is None and not self._stop_ordered():
                 pass
-            if server.poll() is None:
+            if server.poll() is None and not self._hurry:
                 server.terminate()
                 self._wait(server, self._settings["exit_timeout_s"] + GRACE_S)
         finally:
@@ -95,10 +105,14 @@ class Guard:
         return self._stop or ended or os.getppid() != self._parent
 
     def _wait(self, server: subprocess.Popen[bytes], timeout_s: float) -> None:
-        try:
-            server.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            print(f"guard: no end after {timeout_s:g} s, sending SIGKILL", file=sys.stderr)
+        deadline = time.monotonic() + timeout_s
+        while server.poll() is None and not self._hurry:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                print(f"guard: no end after {timeout_s:g} s, sending SIGKILL", file=sys.stderr)
+                return
+            if select.select([self._wake_reader], [], [], left_s)[0]:  # SIGCHLD wakes it too
+                os.read(self._wake_reader, 512)
 
     def _kill_group(self, server: subprocess.Popen[bytes]) -> None:
         """SIGKILL what is left of the server and its stubs, and wait until it is gone."""
@@ -150,6 +164,18 @@ def sweep() -> None:
             os.close(lock)
 
 
+def read_settings() -> dict[str, Any]:
+    """The first line of standard input; what follows, its end above all, is left for `Guard`."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            raise SystemExit("guard: no settings on standard input")
+        line += byte
+    settings: dict[str, Any] = json.loads(line)
+    return settings
+
+
 if __name__ == "__main__":
-    code = Guard(json.loads(sys.argv[1])).run()
+    code = Guard(read_settings()).run()
     sys.exit(code if code >= 0 else 128 - code)

@@ -17,9 +17,12 @@ from serving import guard
 from serving.find import STUB, Installation
 from serving.options import PROTECTED, ServerOptions
 from serving.profile import Profile
+from serving.tls import ServerTls
 
 KEY_HEADER: Final = "lprnet-key"
 """Name under which the server's key opens the protected protocols."""
+
+LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def launch(
     environment: Mapping[str, str],
     *,
     gpu: bool,
+    tls: ServerTls | None = None,
 ) -> Launched:
     """Start tritonserver under a guard. All ports of `options` must be real ones.
 
@@ -63,14 +67,17 @@ def launch(
         key=key,
         gpu=gpu,
     )
+    if tls is not None:
+        command += tls.arguments(runtime_folder)
     settings = {
         "command": command,
         "exit_timeout_s": options.exit_timeout_s,
         "shm_prefix": shm_prefix,
         "runtime_folder": str(runtime_folder),
     }
+    # The guard's path says whose it is; its settings, the key among them, are no argument.
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(Path(guard.__file__)), json.dumps(settings)],
+        [sys.executable, "-I", "-S", str(Path(guard.__file__))],
         env=dict(environment),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -80,14 +87,21 @@ def launch(
         start_new_session=True,  # Ctrl-C in the terminal is ours to answer, not the guard's
     )
     assert process.stdout is not None
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(settings) + "\n")
+    process.stdin.flush()
     line = process.stdout.readline()
     return Launched(process, int(line) if line.strip() else 0, shm_prefix, key)
 
 
-def stop(launched: Launched, timeout_s: float) -> int:
-    """Order the guard to end the server and wait for it; returns the server's exit code."""
+def begin_stop(launched: Launched) -> None:
+    """Order the guard to end the server: running requests are answered first."""
     assert launched.process.stdin is not None
     launched.process.stdin.close()
+
+
+def stop(launched: Launched, timeout_s: float) -> int:
+    """Wait for the guard after `begin_stop`; returns the server's exit code."""
     try:
         return launched.process.wait(timeout_s)
     except subprocess.TimeoutExpired:  # the kernel then kills the server, see guard.py
@@ -118,7 +132,8 @@ def server_command(
         "--load-model=*",
         # The files are complete; otherwise each Python model starts a second process to ask.
         "--disable-auto-complete-config",
-        f"--http-address={options.host}",
+        # Triton's HTTP knows no TLS: where gRPC has it, HTTP stays on this machine.
+        f"--http-address={options.host if options.tls_cert is None else LOOPBACK}",
         f"--http-port={options.http_port}",
         f"--grpc-address={options.host}",
         f"--grpc-port={options.grpc_port}",
@@ -133,6 +148,14 @@ def server_command(
     if profile.config_name is not None:
         command.append(f"--model-config-name={profile.config_name}")
     closed = ",".join(name for name in PROTECTED if name not in options.open_protocols)
+    if options.trace_url is not None:
+        command += [
+            "--trace-config=mode=opentelemetry",
+            f"--trace-config=opentelemetry,url={options.trace_url}",
+            "--trace-config=opentelemetry,resource=service.name=lprnet",
+            f"--trace-config=rate={options.trace_rate}",
+            "--trace-config=level=TIMESTAMPS",
+        ]
     if closed:
         command.append(f"--grpc-restricted-protocol={closed}:{KEY_HEADER}={key}")
         command.append(f"--http-restricted-api={closed}:{KEY_HEADER}={key}")

@@ -22,12 +22,19 @@ class ServerOptions:
         repository: assembled model repository.
         profile: "auto", "tensorrt", "cpu", "onnxruntime" or "openvino".
         host: address of gRPC and HTTP; 0.0.0.0 for all interfaces.
-        grpc_port, http_port, metrics_port: 0 picks a free one.
+        grpc_port, http_port, metrics_port, health_port: 0 picks a free one.
         metrics_host: address of the metrics, apart from `host`.
         open_protocols: those of `PROTECTED` that every client may use.
         log_level: least severe lines of tritonserver that are passed on, one of `LOG_LEVELS`.
         ready_timeout_s: from the start to a right answer to the probe.
         exit_timeout_s: time for running requests when it stops; SIGKILL follows.
+        watchdog: watch the server and recover it.
+        health_host, health_port: address of the watchdog's /healthz, /readyz and /metrics.
+        tls_cert, tls_key: PEM files of the server's certificate chain and its key: gRPC takes TLS
+            only, and HTTP, which has none, stays on the loopback.
+        tls_client_ca: PEM file of the authorities whose certificates clients must show.
+        trace_url: OpenTelemetry collector (OTLP over HTTP); None traces nothing.
+        trace_rate: one request in so many is traced.
         tritonserver: program to use instead of the one that is found.
     """
 
@@ -42,4 +49,12 @@ class ServerOptions:
     log_level: str = "warning"
     ready_timeout_s: float = 60.0
     exit_timeout_s: int = 10
+    watchdog: bool = True
+    health_host: str = "127.0.0.1"
+    health_port: int = 8003
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    trace_url: str | None = None
+    trace_rate: int = 1000
     tritonserver: Path | None = None

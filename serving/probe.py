@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 from lprnet import contract
 from lprnet.image import load_crop
 from lprnet.plate_spec import PlateSpec
-from serving.errors import PreflightError, ProbeError
+from serving.errors import PreflightError, ProbeError, ProbeFailure
 
 PICTURE: Final = Path(__file__).with_name("probe.png")
 CONFIDENCE_TOLERANCE: Final = 0.05
@@ -36,12 +36,14 @@ class Probe:
         crop: UINT8 [3, H, W] RGB, the same picture as `lprnet.image` crops it.
         plate: text that the served weights read in it.
         confidence: with which they do, 0..1.
+        time_steps: T of these weights.
     """
 
     encoded: bytes
     crop: npt.NDArray[np.uint8]
     plate: str
     confidence: float
+    time_steps: int
 
 
 def load_probe(repository: Path) -> Probe:
@@ -64,7 +66,8 @@ def load_probe(repository: Path) -> Probe:
             "run `lprnet repository`"
         ) from error
     spec = PlateSpec.from_file(folder / contract.SPEC_FILE)
-    return Probe(encoded, load_crop(encoded, spec.height_px, spec.width_px), plate, confidence)
+    crop = load_crop(encoded, spec.height_px, spec.width_px)
+    return Probe(encoded, crop, plate, confidence, spec.time_steps)
 
 
 def ask(client: grpcclient.InferenceServerClient, probe: Probe, timeout_s: float) -> float:
@@ -97,18 +100,31 @@ def _infer(
     try:
         return client.infer(model, [tensor], client_timeout=timeout_s)
     except InferenceServerException as error:
-        raise ProbeError(f"{model} does not read the probe plate: {error.message()}") from error
+        raise ProbeError(
+            f"{model} does not read the probe plate: {error.message()}", _kind(error)
+        ) from error
+
+
+def _kind(error: InferenceServerException) -> ProbeFailure:
+    if error.status() == "StatusCode.DEADLINE_EXCEEDED":
+        return "timeout"
+    # Triton's words where a queue is full, and where a request waited in it for too long.
+    refused = ("maximum queue size", "Request timeout expired")
+    return "overloaded" if any(words in str(error.message()) for words in refused) else "error"
 
 
 def _check(model: str, result: grpcclient.InferResult, probe: Probe) -> None:
     plates, confidences = result.as_numpy(contract.PLATE), result.as_numpy(contract.CONFIDENCE)
     if plates is None or confidences is None or plates.size != 1 or confidences.size != 1:
-        raise ProbeError(f"{model} answers the probe plate with empty outputs")
+        raise ProbeError(f"{model} answers the probe plate with empty outputs", "wrong")
     plate, confidence = plates.ravel()[0].decode(), float(confidences.ravel()[0])
     if plate != probe.plate:
-        raise ProbeError(f"{model} reads {plate!r} on the probe plate, expected {probe.plate!r}")
+        raise ProbeError(
+            f"{model} reads {plate!r} on the probe plate, expected {probe.plate!r}", "wrong"
+        )
     if not abs(confidence - probe.confidence) <= CONFIDENCE_TOLERANCE:
         raise ProbeError(
             f"{model} reads the probe plate with confidence {confidence:.3f}, "
-            f"expected {probe.confidence:.3f}"
+            f"expected {probe.confidence:.3f}",
+            "wrong",
         )

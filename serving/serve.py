@@ -2,12 +2,15 @@
 
 It listens on this machine only unless --host says otherwise, picks TensorRT where a GPU, the
 backend and a plan are there and the CPU engine elsewhere, and says that it is ready only after a
-known plate was read right through both ensembles. Ctrl-C or SIGTERM ends it.
+known plate was read right through both ensembles. A watchdog goes on reading that plate every
+second, replaces what died, hangs or reads wrongly, and serves /healthz, /readyz and /metrics on
+the health port. Ctrl-C or SIGTERM ends it: running requests are answered first.
 
 Examples:
   lprnet serve
   lprnet serve --host 0.0.0.0 --grpc-port 9001
   lprnet serve --profile cpu --log-level info
+  lprnet serve --host 0.0.0.0 --tls-cert server.pem --tls-key server.key --tls-client-ca ca.pem
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ from serving.errors import StartError
 from serving.options import DEFAULT_REPOSITORY, LOG_LEVELS, PROTECTED, ServerOptions
 from serving.profile import PROFILES
 from serving.server import TritonServer
+from serving.watchdog import Watchdog
 
 _DEFAULTS = ServerOptions()
 POLL_S = 60.0
+_TITLES = {"grpc": "gRPC", "http": "HTTP"}
 
 
 def _port(text: str) -> int:
@@ -62,19 +67,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="address of gRPC and HTTP (default: %(default)s, this machine only)",
     )
-    for name, what in (("grpc", "gRPC"), ("http", "HTTP"), ("metrics", "metrics")):
+    for name in ("grpc", "http", "metrics", "health"):
         add(
             f"--{name}-port",
             type=_port,
             default=getattr(_DEFAULTS, f"{name}_port"),
             metavar="PORT",
-            help=f"{what} port, 0 for a free one (default: %(default)s)",
+            help=f"{_TITLES.get(name, name)} port, 0 for a free one (default: %(default)s)",
         )
     add(
         "--metrics-host",
         default=_DEFAULTS.metrics_host,
         metavar="ADDRESS",
         help="address of the metrics (default: %(default)s)",
+    )
+    add(
+        "--health-host",
+        default=_DEFAULTS.health_host,
+        metavar="ADDRESS",
+        help="address of /healthz and /readyz (default: %(default)s)",
+    )
+    add("--no-watchdog", action="store_true", help="end when the server ends; no health port")
+    add("--tls-cert", type=Path, metavar="FILE", help="PEM certificate chain: gRPC takes TLS only")
+    add("--tls-key", type=Path, metavar="FILE", help="PEM private key of --tls-cert")
+    add(
+        "--tls-client-ca",
+        type=Path,
+        metavar="FILE",
+        help="PEM authorities: clients must show a certificate of one of them (mutual TLS)",
+    )
+    add(
+        "--trace-url",
+        metavar="URL",
+        help="send OpenTelemetry traces there, such as http://127.0.0.1:4318/v1/traces",
+    )
+    add(
+        "--trace-rate",
+        type=_seconds,
+        default=_DEFAULTS.trace_rate,
+        metavar="N",
+        help="trace one request in N (default: %(default)s)",
     )
     add(
         "--open",
@@ -128,15 +160,29 @@ def run(args: argparse.Namespace) -> int:
         log_level=args.log_level,
         ready_timeout_s=args.ready_timeout,
         exit_timeout_s=args.exit_timeout,
+        watchdog=not args.no_watchdog,
+        health_host=args.health_host,
+        health_port=args.health_port,
+        tls_cert=args.tls_cert,
+        tls_key=args.tls_key,
+        tls_client_ca=args.tls_client_ca,
+        trace_url=args.trace_url,
+        trace_rate=args.trace_rate,
         tritonserver=args.tritonserver,
     )
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in signals:
         signal.signal(number, _interrupt)
-    server = TritonServer(options)
+    watchdog = Watchdog(options)
+    server = watchdog.server
+    service = watchdog if options.watchdog else server
     try:
-        server.start()
-        print(summary(server), flush=True)
+        service.start()
+        print(summary(server, watchdog.health_url if options.watchdog else None), flush=True)
+        if options.watchdog:
+            while not watchdog.wait(POLL_S):
+                pass
+            raise StartError("the watchdog ended by itself: please report the error above")
         while server.wait(POLL_S) is None:
             pass
         raise StartError("tritonserver ended by itself; run it with --log-level info")
@@ -145,7 +191,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         for number in signals:  # a second Ctrl-C must not leave a half-stopped server
             signal.signal(number, signal.SIG_IGN)
-        server.stop()
+        service.stop()
     return 0
 
 
@@ -153,7 +199,7 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def summary(server: TritonServer) -> str:
+def summary(server: TritonServer, health_url: str | None) -> str:
     """What a person wants to know of a server that has just started."""
     rows = {
         "server": f"{server.installation.binary} ({server.installation.origin})",
@@ -162,6 +208,7 @@ def summary(server: TritonServer) -> str:
         "gRPC": server.grpc_url,
         "HTTP": server.http_url,
         "metrics": server.metrics_url,
+        "health": "no watchdog" if health_url is None else f"{health_url}/readyz",
         "ready": f"after {server.start_s:.1f} s; a known plate was read right through both "
         f"ensembles in {server.probe_s * 1000:.0f} ms",
     }

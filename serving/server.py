@@ -15,15 +15,18 @@ from tritonclient.utils import InferenceServerException
 from serving import preflight
 from serving.errors import PreflightError, ProbeError, ServingError, StartError
 from serving.find import Installation, find_server
-from serving.guard import GRACE_S, KILL_TIMEOUT_S
-from serving.launch import Launched, launch, stop
+from serving.guard import GRACE_S, KILL_NOW, KILL_TIMEOUT_S
+from serving.launch import KEY_HEADER, Launched, begin_stop, launch, stop
 from serving.options import ServerOptions
-from serving.probe import ask, load_probe
+from serving.probe import Probe, ask, load_probe
 from serving.profile import Profile, choose_profile, gpu_present
 from serving.python_environment import read_packages, server_environment
 from serving.server_log import ServerLog
+from serving.tls import ServerTls, read_tls
 
 POLL_S: Final = 0.05
+UNLOAD_S: Final = 3.0
+"""For the models' own end, when every request is answered."""
 
 
 class TritonServer:
@@ -34,6 +37,7 @@ class TritonServer:
     Attributes:
         options: with the ports that are really in use, once started.
         installation, profile: what runs; set by `start`.
+        probe: the known plate and its answer.
         start_s: from the launch to the right answer to the probe.
         probe_s: time of that answer through both ensembles.
 
@@ -43,6 +47,7 @@ class TritonServer:
 
     installation: Installation
     profile: Profile
+    probe: Probe
     start_s: float
     probe_s: float
 
@@ -50,6 +55,9 @@ class TritonServer:
         self.options = ServerOptions() if options is None else options
         self._launched: Launched | None = None
         self._log: ServerLog | None = None
+        self._tls: ServerTls | None = None
+        self._environment: dict[str, str] = {}
+        self._gpu = False
 
     @property
     def grpc_url(self) -> str:
@@ -90,28 +98,47 @@ class TritonServer:
         options = self.options
         preflight.check_repository(options.repository)
         self.installation = find_server(options.tritonserver)
-        environment = server_environment(self.installation)
+        self._environment = server_environment(self.installation)
         if self.installation.stub is not None:
-            preflight.check_stub(self.installation.stub, environment)
-        packages = read_packages(environment)
+            preflight.check_stub(self.installation.stub, self._environment)
+        packages = read_packages(self._environment)
         preflight.check_packages(self.installation, packages)
         preflight.check_shared_memory()
-        gpu = gpu_present()
+        self._gpu = gpu_present()
         self.profile = choose_profile(
-            self.installation, packages, options.repository, options.profile, gpu=gpu
+            self.installation, packages, options.repository, options.profile, gpu=self._gpu
         )
-        probe = load_probe(options.repository)
+        self.probe = load_probe(options.repository)
+        self._tls = read_tls(options)
         self.options = resolve_ports(options)
+        self._run()
+
+    def restart(self) -> None:
+        """End what is left of a server that `start` made and run another on the same ports.
+
+        What `start` checked of the machine is not checked again: every second counts.
+        """
+        self.kill()
+        self._run()
+
+    def _run(self) -> None:
         begin = time.monotonic()
-        self._launched = launch(self.installation, self.profile, self.options, environment, gpu=gpu)
+        self._launched = launch(
+            self.installation,
+            self.profile,
+            self.options,
+            self._environment,
+            gpu=self._gpu,
+            tls=self._tls,
+        )
         assert self._launched.process.stderr is not None
-        self._log = ServerLog(self._launched.process.stderr, options.log_level, gpu=gpu)
+        self._log = ServerLog(self._launched.process.stderr, self.options.log_level, gpu=self._gpu)
         try:
-            deadline = begin + options.ready_timeout_s
+            deadline = begin + self.options.ready_timeout_s
             self._wait_until_ready(deadline)
-            with grpcclient.InferenceServerClient(self.grpc_url) as client:
+            with self.connect() as client:
                 left_s = max(1.0, deadline - time.monotonic())
-                self.probe_s = ask(client, probe, left_s)
+                self.probe_s = ask(client, self.probe, left_s)
         except ProbeError as error:
             self.stop()
             raise StartError(f"the server started but is not fit to serve: {error}") from error
@@ -120,14 +147,64 @@ class TritonServer:
             raise
         self.start_s = time.monotonic() - begin
 
+    def connect(self) -> grpcclient.InferenceServerClient:
+        """A client of this server, with its certificates; the caller closes it.
+
+        Raises:
+            ServingError: when the server is not running.
+        """
+        if self._launched is None:
+            raise ServingError("the server is not running")
+        if self._tls is None:
+            return grpcclient.InferenceServerClient(self.grpc_url)
+        return grpcclient.InferenceServerClient(
+            self.grpc_url, creds=self._tls.credentials(), channel_args=self._tls.channel_args()
+        )
+
+    @property
+    def key_headers(self) -> dict[str, str]:
+        """gRPC metadata that opens the protected protocols."""
+        return {f"triton-grpc-protocol-{KEY_HEADER}": self.launched.key}
+
+    def abort(self) -> None:
+        """Make a `start` or `restart` that runs on another thread fail at once."""
+        launched = self._launched
+        if launched is not None:
+            launched.process.send_signal(KILL_NOW)
+
+    def kill(self) -> None:
+        """End the server at once, running requests and all; nothing is left."""
+        self.abort()
+        self.stop()
+
     def stop(self) -> None:
         """End the server: SIGTERM, then SIGKILL; no process, port or shared memory is left."""
         launched, self._launched = self._launched, None
         if launched is None:
             return
+        begin_stop(launched)
+        self._hasten(launched)
         stop(launched, self.options.exit_timeout_s + GRACE_S + KILL_TIMEOUT_S)
         if self._log is not None:
             self._log.close()
+
+    def _hasten(self, launched: Launched) -> None:
+        """Do not wait for models to unload once all requests are answered.
+
+        tritonserver waits its whole exit timeout for a model whose process was killed once.
+        """
+        stop_began = time.monotonic()
+        drained_at: float | None = None
+        while launched.process.poll() is None:
+            now = time.monotonic()
+            if drained_at is None and self._log is not None and self._log.drained():
+                drained_at = now
+            if drained_at is not None and now - drained_at > UNLOAD_S:
+                launched.process.send_signal(KILL_NOW)
+                return
+            if drained_at is None and now - stop_began > self.options.exit_timeout_s:
+                return  # the guard ends it
+            time.sleep(POLL_S)
 
     def wait(self, timeout_s: float) -> int | None:
         """Wait for the server to end by itself: its exit code, or None when it still runs."""
@@ -152,7 +229,7 @@ class TritonServer:
 
     def _says_ready(self) -> bool:
         try:
-            with grpcclient.InferenceServerClient(self.grpc_url) as client:
+            with self.connect() as client:
                 return bool(client.is_server_ready(client_timeout=1))
         except InferenceServerException:
             return False
@@ -202,11 +279,18 @@ def resolve_ports(options: ServerOptions) -> ServerOptions:
         ("gRPC", options.host, options.grpc_port, "--grpc-port"),
         ("HTTP", options.host, options.http_port, "--http-port"),
         ("metrics", options.metrics_host, options.metrics_port, "--metrics-port"),
+        ("health", options.health_host, options.health_port, "--health-port"),
     ):
         if port in chosen and port != 0:
             raise PreflightError(f"{option} {port} is another port of this server already")
         if port != 0:
             preflight.check_port(what, host, port, option)
         chosen.append(port if port != 0 else preflight.free_port(host, chosen))
-    grpc_port, http_port, metrics_port = chosen
-    return replace(options, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
+    grpc_port, http_port, metrics_port, health_port = chosen
+    return replace(
+        options,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        health_port=health_port,
+    )

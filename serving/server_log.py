@@ -14,6 +14,7 @@ _LINE: Final = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ([VIWEF]) ")
 _RANK: Final = {"V": 0, "I": 1, "W": 2, "E": 3, "F": 3}
 _FAILED: Final = re.compile(r"failed to load '(\w+)' version \d+: (.*?)\"?$")
 _ENGINE: Final = re.compile(r"\"engine: (.*)\"$")
+_DRAINED: Final = "All models are stopped, unloading models"
 # Without a GPU tritonserver calls these errors; they are none.
 _NO_GPU: Final = (
     "CUDA driver version is insufficient",
@@ -64,6 +65,10 @@ class ServerLog:
         """What the CPU engine said of itself at load."""
         found = [match[1] for line in list(self._lines) if (match := _ENGINE.search(line))]
         return found[-1] if found else None
+
+    def drained(self) -> bool:
+        """Whether the server has answered its last request and only unloads."""
+        return any(_DRAINED in line for line in list(self._lines))
 
     def load_failure(self) -> str | None:
         """`MODEL: reason` of the first model that did not load."""

@@ -43,6 +43,7 @@ def options_for(repository: Path, **changes: object) -> ServerOptions:
         "grpc_port": 0,
         "http_port": 0,
         "metrics_port": 0,
+        "health_port": 0,
         "ready_timeout_s": READY_TIMEOUT_S,
         **changes,
     }

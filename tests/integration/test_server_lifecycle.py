@@ -189,10 +189,10 @@ def test_a_server_that_is_not_ready_in_time_is_ended(repository: Path) -> None:
 class Serve:
     """`lprnet serve` as a user starts it."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, *more: str) -> None:
         command = [sys.executable, str(ROOT / "lprnet_cli.py"), "serve", "--profile=cpu"]
         command += [f"--repository={repository}", f"--ready-timeout={READY_TIMEOUT_S:.0f}"]
-        command += ["--grpc-port=0", "--http-port=0", "--metrics-port=0"]
+        command += ["--grpc-port=0", "--http-port=0", "--metrics-port=0", "--health-port=0", *more]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -255,8 +255,8 @@ def test_ctrl_c_while_it_starts(repository: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_trace")
-def test_serve_says_so_when_the_server_dies(repository: Path) -> None:
-    serve = Serve(repository)
+def test_serve_without_watchdog_says_so_when_the_server_dies(repository: Path) -> None:
+    serve = Serve(repository, "--no-watchdog")
     serve.wait_until_up()
     for pid, arguments in processes_with(str(repository)).items():
         if "/bin/tritonserver " in arguments and "guard.py" not in arguments:

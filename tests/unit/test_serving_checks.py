@@ -231,7 +231,7 @@ def test_opened_protocols_and_the_tensorrt_profile(tmp_path: Path) -> None:
 def test_ports() -> None:
     with pytest.raises(PreflightError, match=r"--http-port 49999 is another port of this server"):
         resolve_ports(ServerOptions(grpc_port=49999, http_port=49999))
-    resolved = resolve_ports(ServerOptions(grpc_port=0, http_port=0, metrics_port=0))
+    resolved = resolve_ports(ServerOptions(grpc_port=0, http_port=0, metrics_port=0, health_port=0))
     assert len({resolved.grpc_port, resolved.http_port, resolved.metrics_port, 0}) == 4
 
 

@@ -46,15 +46,18 @@ class Running:
             "runtime_folder": str(self.folder),
         }
         self.process = subprocess.Popen(
-            [*(under or []), sys.executable, guard.__file__, json.dumps(settings)],
+            [*(under or []), sys.executable, guard.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
         assert self.process.stderr is not None
+        self.process.stdin.write(json.dumps(settings) + "\n")
+        self.process.stdin.flush()
         self.server_pid = int(self.process.stdout.readline())
         assert self.process.stderr.readline() == "up\n"
 
@@ -83,7 +86,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> bool:
 
 def test_end_of_input_ends_everything(tmp_path: Path) -> None:
     running = Running(tmp_path)
-    assert len(running.left()) == 6  # guard, server, stub, region, lock, folder
+    assert len(running.left()) == 5  # server, stub, region, lock, folder: nothing names the guard
     assert running.process.stdin is not None
     running.process.stdin.close()
     assert running.process.wait(20) == 0
@@ -112,6 +115,23 @@ def test_a_stopped_server_is_killed(tmp_path: Path) -> None:
     running.process.terminate()
     assert running.process.wait(20) == 128 + signal.SIGKILL
     assert running.left() == []
+
+
+def test_a_hurried_guard_waits_for_nobody(tmp_path: Path) -> None:
+    running = Running(tmp_path, obedient=False)
+    begin = time.monotonic()
+    running.process.send_signal(guard.KILL_NOW)
+    assert running.process.wait(20) == 128 + signal.SIGKILL
+    assert time.monotonic() - begin < guard.GRACE_S
+    assert running.left() == []
+
+
+def test_nobody_reads_the_settings_in_the_list_of_processes(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    arguments = Path(f"/proc/{running.process.pid}/cmdline").read_text()
+    assert running.prefix not in arguments
+    running.process.send_signal(guard.KILL_NOW)
+    running.process.wait(20)
 
 
 def test_a_server_that_dies_takes_its_stub_along(tmp_path: Path) -> None:
@@ -149,7 +169,10 @@ def test_the_end_of_the_program_that_started_it_ends_everything(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     # The shell holds the other end of the guard's input, as `lprnet serve` does.
-    launcher = "import subprocess, sys; p = subprocess.Popen(sys.argv[1:], stdin=-1, close_fds=True)\np.wait()"  # noqa: E501
+    launcher = (
+        "import subprocess, sys; p = subprocess.Popen(sys.argv[1:], stdin=-1, close_fds=True);"
+        "p.stdin.write(sys.stdin.buffer.readline()); p.stdin.flush(); p.wait()"
+    )
     running = Running(tmp_path, under=[sys.executable, "-c", launcher])
     running.process.send_signal(number)
     running.process.wait(20)
