@@ -7,7 +7,7 @@ A serial is drawn from the region's grammar (grammar.py), laid out in millimetre
 stamped from signed-distance glyphs with a die of its own stroke, corners and lean (fonts.py,
 ink.py), decorated (decor.py), mounted on a car (surround.py) and photographed (photo.py).
 
-Speed: `lprnet synth --benchmark` measures it. It printed 513 flat and 250 photographed plates/s
+Speed: `lprnet synth --benchmark` measures it. It printed 545 flat and 266 photographed plates/s
 on one core of a busy 2-core x86 server.
 """
 
