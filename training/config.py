@@ -40,6 +40,7 @@ class DataSection:
     balance: float = 0.5  # 0 = by size, 1 = every (source, region) group alike
     trusted_boost: float = 1.5  # weight of given labels over pseudo-labels
     synthetic_regions: list[str] = field(default_factory=list)  # empty = generator's own mix
+    synthetic_photography: float = 0.3  # share that also passes the generator's own camera, 0..1
     synthetic_plates: int = 20_000  # plates of one generation on disk
     synthetic_generations: int = 3  # generations drawn from at a time
     synthetic_refresh_steps: int = 1_000  # steps after which the next generation enters
@@ -92,6 +93,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _between("data.real_share", self.data.real_share, 0, 1)
         _between("data.balance", self.data.balance, 0, 1)
+        _between("data.synthetic_photography", self.data.synthetic_photography, 0, 1)
         _between("optim.decay_share", self.optim.decay_share, 0, 1)
         _between("optim.ema_decay", self.optim.ema_decay, 0, 1)
         for name in ("steps", "batch"):

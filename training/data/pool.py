@@ -73,9 +73,10 @@ class Generation:
         )
 
 
-def render_generation(path: Path, regions: list[str], seed: int, number: int, count: int) -> None:
+def render_generation(path: Path, data: DataSection, seed: int, number: int) -> None:
     """Render generation `number` into `path`, which appears only when complete."""
-    generator = PlateGenerator(regions=regions or None, photography=False)
+    generator = PlateGenerator(regions=data.synthetic_regions or None)
+    count = data.synthetic_plates
     staged = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
@@ -88,7 +89,9 @@ def render_generation(path: Path, regions: list[str], seed: int, number: int, co
     with (staged / "pixels.bin").open("wb") as file:
         bar = tqdm(range(count), desc=f"plates of generation {number}", disable=None, leave=False)
         for index in bar:
-            plate = generator.sample(np.random.default_rng([seed, number, index]))
+            rng = np.random.default_rng([seed, number, index])
+            generator.photography = bool(rng.random() < data.synthetic_photography)
+            plate = generator.sample(rng)
             length = len(plate.text)
             if length > MAX_CHARACTERS:
                 raise ValueError(
@@ -120,7 +123,7 @@ def render_generation(path: Path, regions: list[str], seed: int, number: int, co
 
 def _render_in_background(path: Path, data: DataSection, seed: int, number: int) -> None:
     os.nice(5)  # the next generation must not slow the present step
-    render_generation(path, data.synthetic_regions, seed, number, data.synthetic_plates)
+    render_generation(path, data, seed, number)
 
 
 class SyntheticPool:
@@ -138,7 +141,8 @@ class SyntheticPool:
         self._seed = seed
         regions = "-".join(data.synthetic_regions) or "all"
         self._folder = Path(data.cache).expanduser() / "synthetic"
-        self._name = f"{revision}-{regions[:40]}-{data.synthetic_plates}-{seed}"
+        share = f"{data.synthetic_photography:g}"
+        self._name = f"{revision}-{regions[:40]}-{data.synthetic_plates}-{share}-{seed}"
         self._open: dict[int, Generation] = {}
         self._renderer: multiprocessing.process.BaseProcess | None = None
 
@@ -160,14 +164,7 @@ class SyntheticPool:
                 if self._renderer is not None:
                     self._renderer.join()
                 if not self._path(number).is_dir():
-                    data = self._data
-                    render_generation(
-                        self._path(number),
-                        data.synthetic_regions,
-                        self._seed,
-                        number,
-                        data.synthetic_plates,
-                    )
+                    render_generation(self._path(number), self._data, self._seed, number)
         upcoming = self.numbers_at(step).stop
         busy = self._renderer is not None and self._renderer.is_alive()
         if not busy and not self._path(upcoming).is_dir():
