@@ -14,6 +14,7 @@ from tritonclient.grpc import (  # type: ignore[import-untyped]
 from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
 
 from clients.errors import (
+    AccessDenied,
     ClientError,
     DeadlineExceeded,
     RegionLost,
@@ -87,6 +88,12 @@ class Connection:
 
         try:
             return self._call(self.options.timeout_s, attempt)
+        except AccessDenied as error:
+            if region is None or region.registered:
+                raise
+            raise AccessDenied(
+                error.code, f"{error.message}. `lprnet serve --open shared-memory` lets clients in"
+            ) from error
         except RegionLost:
             if region is None:
                 raise

@@ -15,6 +15,7 @@ class Progress:
     """Shown on stderr.
 
     Args:
+        begin_s: `time.monotonic()` when the work began.
         total: rows in all, or None when nobody knows.
         done: rows of an earlier run.
         bar: draw a bar.
@@ -24,11 +25,13 @@ class Progress:
         count, errors: rows of this run, and those with an error.
     """
 
-    def __init__(self, *, total: int | None, done: int, bar: bool, summary: bool) -> None:
+    def __init__(
+        self, begin_s: float, *, total: int | None, done: int, bar: bool, summary: bool
+    ) -> None:
         self.count = 0
         self.errors = 0
         self._summary = summary
-        self._begin_s = time.monotonic()
+        self._begin_s = begin_s
         self._bar = tqdm(total=total, initial=done, unit=" files", smoothing=0.05, disable=not bar)
 
     def add(self, row: FileReading) -> None:
@@ -49,8 +52,9 @@ class Progress:
         self._bar.close()
         if self._summary and self.count:
             elapsed_s = time.monotonic() - self._begin_s
+            files = "file" if self.count == 1 else "files"
             print(
-                f"{self.count:,} files, {self.errors:,} with errors, in {elapsed_s:.1f} s "
+                f"{self.count:,} {files}, {self.errors:,} with errors, in {elapsed_s:.1f} s "
                 f"({self.count / elapsed_s:,.0f} a second)",
                 file=sys.stderr,
             )

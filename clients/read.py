@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -108,11 +109,12 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         client = stack.enter_context(client_from(args))
         source = stack.enter_context(closing(client.iter_files(chain([first], files))))
+        begin_s = time.monotonic()
         rows = _started(source)  # before a file is emptied for nothing: there may be no server
         output = stack.enter_context(Output(path, append=args.resume))
         writer = open_writer(kind, output.stream, FILE_ROWS, heading=done.size_bytes == 0)
         stack.callback(writer.close)
-        progress = stack.enter_context(_progress(args, done.count))
+        progress = stack.enter_context(_progress(args, begin_s, done.count))
         try:
             for row in rows:
                 writer.write(_above(row, args.min_confidence))
@@ -195,14 +197,14 @@ def _started(rows: Iterator[Row]) -> Iterator[Row]:
         ) from error
 
 
-def _progress(args: argparse.Namespace, done: int) -> Progress:
+def _progress(args: argparse.Namespace, begin_s: float, done: int) -> Progress:
     """A bar, unless the rows themselves run over the same screen or nobody looks."""
     shown = not args.quiet and sys.stderr.isatty()
     bar = shown and (args.output is not None or not sys.stdout.isatty())
     total = None
     if bar and STDIN not in args.paths:
         total = sum(1 for _ in expand(args.paths, recursive=args.recursive))
-    return Progress(total=total, done=done, bar=bar, summary=shown)
+    return Progress(begin_s, total=total, done=done, bar=bar, summary=shown)
 
 
 def _above(row: FileReading, min_confidence: float) -> FileReading:

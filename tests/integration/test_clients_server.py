@@ -112,7 +112,7 @@ def test_shared_memory_needs_the_servers_leave(sample_server):
     options = ClientOptions(shared_memory=True)
     with (
         PlateClient(sample_server.grpc_url, options) as client,
-        pytest.raises(AccessDenied),
+        pytest.raises(AccessDenied, match="--open shared-memory"),
     ):
         client.read_image(png("A1"))
     assert our_regions() == set()
