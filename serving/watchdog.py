@@ -186,6 +186,13 @@ class Watchdog:
             return
         dead = [stub for stub in self._stubs if stub.pidfd in ready]
         if dead:
+            self._look_for_stubs()
+            followed = {stub.model for stub in self._stubs}
+            for stub in dead:
+                if stub.model in followed:  # somebody loaded it anew
+                    self.journal.write("stub_replaced", model=stub.model, pid=stub.pid)
+            dead = [stub for stub in dead if stub.model not in followed]
+        if dead:
             self._replace_models(dead, "stub_died")
         while self._outcomes and not self._stopping.is_set():
             self._judge(self._outcomes.popleft())
@@ -238,7 +245,8 @@ class Watchdog:
         self.status.enter(State.RECOVERING)
         for stub in stubs:
             self.journal.write(cause, model=stub.model, pid=stub.pid)
-            stub.kill()  # one that hangs must not wake up later: the server might abort
+            if stub in self._stubs:  # one that hangs must not wake up later: the server might abort
+                stub.kill()
         self._reloads.extend(begin for _ in stubs)
         while self._reloads and self._reloads[0] < begin - 60:
             self._reloads.popleft()

@@ -33,9 +33,12 @@ def load_anew(server: TritonServer, model: str, timeout_s: float) -> None:
     """
     try:
         with server.connect() as client:
-            config = client.get_model_config(model, as_json=True, client_timeout=timeout_s)[
-                "config"
-            ]
+            try:
+                held = client.get_model_config(model, as_json=True, client_timeout=timeout_s)
+            except InferenceServerException:  # somebody unloaded it
+                client.load_model(model, headers=server.key_headers, client_timeout=timeout_s)
+                return
+            config = held["config"]
             parameters = config.setdefault("parameters", {})
             parameters[GENERATION] = {"string_value": str(time.time_ns())}
             client.load_model(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from plate_metrics import PlateMetrics
 
 from lprnet import contract
 from lprnet.ctc import DecodedBatch, decode
@@ -42,9 +44,31 @@ class TritonPythonModel:
             self._spec = load_spec(Path(args["model_repository"]), args["model_version"])
         except LprnetError as error:
             raise pb_utils.TritonModelException(str(error)) from None
+        self._metrics: PlateMetrics | None = None
+        try:
+            self._metrics = PlateMetrics()
+        except pb_utils.TritonModelException:  # tritonserver runs with --allow-metrics=false
+            pb_utils.Logger.log_info("the server keeps no metrics: plates are not counted")
+
+    def finalize(self) -> None:
+        """Send the last counts."""
+        if self._metrics is not None:
+            self._metrics.close()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Requests of [n, T] ids and probabilities -> as many responses, in order."""
+        """Requests of [n, T] ids and probabilities -> as many responses, in order.
+
+        Whatever goes wrong, clients get one clear sentence and the server's log the traceback.
+        """
+        try:
+            return self._execute(requests)
+        except Exception:
+            pb_utils.Logger.log_error(traceback.format_exc())
+            message = f"{contract.DECODER_MODEL} failed; the reason is in the server's log"
+            error = pb_utils.TritonError(message, pb_utils.TritonError.INTERNAL)
+            return [pb_utils.InferenceResponse(error=error) for _ in requests]
+
+    def _execute(self, requests: list[Any]) -> list[Any]:
         inputs = [
             tuple(
                 pb_utils.get_input_tensor_by_name(request, name).as_numpy()
@@ -57,6 +81,7 @@ class TritonPythonModel:
             decoded = decode(ids, probs, self._spec)
         except SpecError:
             return [self._alone(*pair) for pair in inputs]  # one of them is bad: find which
+        self._count(decoded)
         ends = np.cumsum([len(pair[0]) for pair in inputs])
         return [
             _response(decoded, end - len(pair[0]), end)
@@ -65,11 +90,17 @@ class TritonPythonModel:
 
     def _alone(self, ids: np.ndarray[Any, Any], probs: np.ndarray[Any, Any]) -> Any:
         try:
-            return _response(decode(ids, probs, self._spec), 0, len(ids))
+            decoded = decode(ids, probs, self._spec)
+            self._count(decoded)
+            return _response(decoded, 0, len(ids))
         except SpecError as error:
             return pb_utils.InferenceResponse(
                 error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
             )
+
+    def _count(self, decoded: DecodedBatch) -> None:
+        if self._metrics is not None:
+            self._metrics.add(decoded.plates, decoded.confidence)
 
 
 def _response(decoded: DecodedBatch, begin: int, end: int) -> Any:

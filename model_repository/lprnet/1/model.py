@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,19 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"engine: {self._engine.description}, {model.description}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Requests of `image` UINT8 [n, 3, 48, 96] -> as many responses, in order."""
+        """Requests of `image` UINT8 [n, 3, 48, 96] -> as many responses, in order.
+
+        Whatever goes wrong, clients get one clear sentence and the server's log the traceback.
+        """
+        try:
+            return self._execute(requests)
+        except Exception:  # the runtimes' errors have no common base
+            pb_utils.Logger.log_error(traceback.format_exc())
+            message = f"{contract.ENGINE_MODEL} failed; the reason is in the server's log"
+            error = pb_utils.TritonError(message, pb_utils.TritonError.INTERNAL)
+            return [pb_utils.InferenceResponse(error=error) for _ in requests]
+
+    def _execute(self, requests: list[Any]) -> list[Any]:
         images = [
             pb_utils.get_input_tensor_by_name(request, contract.IMAGE).as_numpy()
             for request in requests
