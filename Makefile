@@ -16,7 +16,7 @@ IMAGES ?=
 ARGS ?=
 
 .PHONY: help setup setup-serve setup-clients setup-train setup-build setup-load setup-dev \
-	demo serve fonts repository test test-unit test-integration check format train evaluate bench \
+	demo serve fonts docs repository test test-unit test-integration check format train evaluate bench \
 	locust perf chaos engine lock clean
 
 help:  ## list the verbs
@@ -57,7 +57,7 @@ $(VENV)/.stamp-fonts: scripts/fetch_fonts.sh
 fonts: $(VENV)/.stamp-fonts  ## fetch the free fonts that synthetic plates are drawn with
 
 demo: setup $(VENDORED)  ## read the sample plates (and IMAGES=...) through a real tritonserver
-	@$(BIN)/python -m clients.demo $(IMAGES)
+	@$(BIN)/python -m clients.demo $(IMAGES) --sheet out/demo.png
 
 serve: setup $(VENDORED)  ## the same server in the foreground (ARGS="--grpc-port 9001")
 	@$(BIN)/lprnet serve $(ARGS)
@@ -89,6 +89,9 @@ train: setup-train fonts  ## train `small` (ARGS="--train SET... --val SET...")
 
 evaluate: setup-train  ## accuracy on labelled sets (ARGS="SET...")
 	@$(BIN)/lprnet evaluate $(ARGS)
+
+docs: setup-dev  ## API pages from the docstrings, in out/docs
+	@$(BIN)/pdoc --docformat google --output-directory out/docs clients lprnet
 
 lock: $(VENV)/bin/python  ## pin everything anew in requirements.lock
 	@$(PIP) uv==0.13.9
