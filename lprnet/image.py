@@ -136,7 +136,7 @@ def _to_uint8(image: npt.NDArray[Any]) -> UInt8Array:
     if np.issubdtype(image.dtype, np.floating):
         if not np.isfinite(image).all() or image.min() < 0 or image.max() > 1:
             raise ImageError("bad_dtype", "floating-point pictures must be finite and in 0..1")
-        return np.round(image * 255).astype(np.uint8)
+        return cast(UInt8Array, np.round(image * 255).astype(np.uint8))
     raise ImageError(
         "bad_dtype", f"pixels of type {image.dtype} are not supported: give uint8, uint16 or float"
     )
