@@ -1,0 +1,204 @@
+"""Each fault as a scenario: under load, with a verdict and figures.
+
+Every scenario fails when its defence is off (`--no-watchdog` of this program, or the change named
+in its docstring).
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lprnet import contract
+from serving.watchdog import Watchdog
+
+from . import faults, fuzz
+from .load import Load
+from .soak import soak
+
+PYTHON_MODELS = (contract.DECODER_MODEL, contract.IMAGE_DECODER_MODEL, contract.ENGINE_MODEL)
+STUB_S, SERVER_S = 3.0, 8.0
+"""Median time to be whole again that issue and README promise."""
+MAX_REFUSAL_MS = 50.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a scenario needs.
+
+    Attributes:
+        dog: watched server.
+        rng: seeded.
+        scale: 1 for the long version.
+        soak_s: length of the soak.
+    """
+
+    dog: Watchdog
+    rng: random.Random
+    scale: float
+    soak_s: float
+
+    def times(self, full: int) -> int:
+        """A count, scaled."""
+        return max(1, round(full * self.scale))
+
+
+Verdict = tuple[bool, dict[str, Any]]
+
+
+def _answers(load: Load) -> bool:
+    return not load.lost and not load.wrong and load.right > 0
+
+
+def _killed(run: Run, kills: int, limit_s: float, kill: Callable[[], float]) -> Verdict:
+    times_s = []
+    with Load(run.dog.server.grpc_url) as load:
+        time.sleep(0.5)
+        for _ in range(kills):
+            times_s.append(round(kill(), 2))
+            time.sleep(run.rng.uniform(0.2, 0.6))
+    median = statistics.median(times_s)
+    return _answers(load) and median <= limit_s, {
+        "whole_again_s": times_s,
+        "median_s": median,
+        "limit_s": limit_s,
+        **load.figures(),
+    }
+
+
+def stub_killed(run: Run) -> Verdict:
+    """SIGKILL of one Python model's process. Without the watchdog: requests end in INTERNAL."""
+    victims = [PYTHON_MODELS[i % 3] for i in range(run.times(20))]
+    run.rng.shuffle(victims)
+    return _killed(
+        run,
+        len(victims),
+        STUB_S,
+        lambda: faults.signal_stub(run.dog, victims.pop(), signal.SIGKILL),
+    )
+
+
+def stub_stopped(run: Run) -> Verdict:
+    """SIGSTOP: the process lives and answers nothing. Without the watchdog: the same."""
+    victims = [PYTHON_MODELS[i % 3] for i in range(run.times(6))]
+    return _killed(
+        run,
+        len(victims),
+        SERVER_S,
+        lambda: faults.signal_stub(run.dog, victims.pop(), signal.SIGSTOP),
+    )
+
+
+def server_killed(run: Run) -> Verdict:
+    """SIGKILL of tritonserver. Without the watchdog nobody answers any more."""
+    return _killed(run, run.times(5), SERVER_S, lambda: faults.kill_server(run.dog))
+
+
+def model_reloaded(run: Run) -> Verdict:
+    """New processes under load. With unload and load instead, clients see NOT_FOUND."""
+    before = faults.recoveries(run.dog)
+    with Load(run.dog.server.grpc_url) as load:
+        for number in range(run.times(12)):
+            faults.reload(run.dog, PYTHON_MODELS[number % 3])
+            time.sleep(0.3)
+    needless = faults.recoveries(run.dog) - before
+    return _answers(load) and not needless, {"needless_recoveries": needless, **load.figures()}
+
+
+def clients_leave(run: Run) -> Verdict:
+    """Clients that disconnect in mid-request."""
+    before = run.dog.server.launched.pid
+    with Load(run.dog.server.grpc_url) as load:
+        faults.disconnect(run.dog, run.times(300), run.rng)
+    same = run.dog.server.launched.pid == before
+    return _answers(load) and same, {"server_lived": same, **load.figures()}
+
+
+def slow_clients(run: Run) -> Verdict:
+    """Half-sent requests that hold gRPC, HTTP and health connections open."""
+    options = run.dog.server.options
+    addresses = [
+        ("127.0.0.1", port) for port in (options.http_port, options.grpc_port, options.health_port)
+    ]
+    held = faults.slow_clients(addresses, run.times(100))
+    try:
+        with Load(run.dog.server.grpc_url) as load:
+            time.sleep(3)
+        ready = run.dog.status.ready()
+    finally:
+        for connection in held:
+            connection.close()
+    return _answers(load) and ready, {"connections": len(held), **load.figures()}
+
+
+def flooded(run: Run) -> Verdict:
+    """Ten times what is served. Without queue limits nothing is refused and waits grow."""
+    before = faults.recoveries(run.dog)
+    normal = faults.flood(run.dog, 16, 3)
+    over = faults.flood(run.dog, 640, 3 + 7 * run.scale)
+    after = faults.flood(run.dog, 16, 2)
+    recovered = faults.recoveries(run.dog) - before
+    good = (
+        over["refused_count"] > 0
+        and not any(part["wrong"] or part["other"] for part in (normal, over, after))
+        and after["refused_count"] == 0
+        and not recovered
+    )
+    return good, {"normal": normal, "flood": over, "after": after, "recoveries": recovered}
+
+
+def fuzzed_pictures(run: Run) -> Verdict:
+    """Mutated JPEG, PNG, WebP and BMP files. Without `except` in image_decoder: tracebacks."""
+    return _fuzzed(
+        run, lambda seed: fuzz.pictures(run.dog.server.grpc_url, run.times(10_000), seed)
+    )
+
+
+def fuzzed_requests(run: Run) -> Verdict:
+    """gRPC requests of nonsense."""
+    url, count = run.dog.server.grpc_url, run.times(1_500)
+    return _fuzzed(run, lambda seed: fuzz.requests(url, count, seed))
+
+
+def fuzzed_http(run: Run) -> Verdict:
+    """HTTP requests of nonsense."""
+    address = ("127.0.0.1", run.dog.server.options.http_port)
+    return _fuzzed(run, lambda seed: fuzz.http_bodies(address, run.times(500), seed))
+
+
+def _fuzzed(run: Run, send: Callable[[int], fuzz.Findings]) -> Verdict:
+    seed, before = run.rng.randrange(2**32), faults.recoveries(run.dog)
+    findings = send(seed)
+    time.sleep(run.dog.settings.probe_interval_s)
+    crashes = faults.recoveries(run.dog) - before
+    return findings.good and not crashes, {"seed": seed, "crashes": crashes, **findings.figures()}
+
+
+def soaked(run: Run) -> Verdict:
+    """Steady load; memory, descriptors and shared memory stay."""
+    with Load(run.dog.server.grpc_url) as load:
+        good, figures = soak(run.dog, run.soak_s)
+    return good and _answers(load), {**figures, **load.figures()}
+
+
+SCENARIOS: dict[str, Callable[[Run], Verdict]] = {
+    scenario.__name__: scenario
+    for scenario in (
+        soaked,  # first: a server that was never harmed
+        fuzzed_pictures,
+        fuzzed_requests,
+        fuzzed_http,
+        clients_leave,
+        slow_clients,
+        flooded,
+        model_reloaded,
+        stub_killed,
+        stub_stopped,
+        server_killed,
+    )
+}
