@@ -25,21 +25,20 @@ class Augmentation:
 
     Attributes:
         rotation_deg: standard deviation of the rotation.
-        wide_rotation: probability of a rotation drawn from -18..18 degrees instead.
+        wide_rotation: probability of a rotation drawn from -20..20 degrees instead.
         perspective: corner shift, standard deviation as a share of the plate's side.
-        margin_tight, margin_loose: bounds of each side's margin as a share of the plate's side;
-            a real crop has a margin of its own, so it uses half of `margin_loose`.
+        margin_tight, margin_loose: bounds of the crop's margin as a share of the plate's side.
         low_resolution, blur, motion, noise, jpeg, tone, colour, gray, invert, shadow, occlusion,
         glare: probabilities.
     """
 
     rotation_deg: float = 2.5
-    wide_rotation: float = 0.12
+    wide_rotation: float = 0.25
     perspective: float = 0.03
     margin_tight: float = -0.02
-    margin_loose: float = 0.22
-    low_resolution: float = 0.3
-    blur: float = 0.2
+    margin_loose: float = 0.36
+    low_resolution: float = 0.25
+    blur: float = 0.18
     motion: float = 0.12
     noise: float = 0.4
     jpeg: float = 0.25
@@ -79,11 +78,9 @@ def view_transform(
     width = float(np.linalg.norm(quad[1] - quad[0]) + np.linalg.norm(quad[2] - quad[3])) / 2
     height = float(np.linalg.norm(quad[3] - quad[0]) + np.linalg.norm(quad[2] - quad[1])) / 2
     if rng.random() < settings.wide_rotation:
-        angle = rng.uniform(-18, 18)
+        angle = rng.uniform(-20, 20)
     else:
         angle = rng.normal(0, settings.rotation_deg)
-    if own_margin:
-        angle *= 0.6  # it was turned once already, by its own camera
     radians = np.deg2rad(angle)
     size = np.array([width, height])
     flat = (np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) - 0.5) * size
@@ -92,10 +89,11 @@ def view_transform(
     turn = np.array([[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]])
     target = flat @ turn.T
     low, high = target.min(axis=0), target.max(axis=0)
-    loose = settings.margin_loose * (0.5 if own_margin else 1.0)
-    # Most detectors are about right; a square of a uniform draw keeps wide margins rare.
-    draw = rng.random((2, 2)) ** 2
-    margin = settings.margin_tight + draw * (loose - settings.margin_tight)
+    # Most detectors are about right: the square keeps wide margins rare. A wide crop is wide on
+    # most sides, so the sides share one draw. A real crop brings a margin of its own.
+    span = settings.margin_loose - settings.margin_tight
+    looseness = rng.random() ** 2 * span * (0.75 if own_margin else 1.0)
+    margin = settings.margin_tight + looseness * rng.uniform(0.4, 1.4, (2, 2))
     low, high = low - margin[0] * (high - low), high + margin[1] * (high - low)
     unit = (target - low) / (high - low)
     return cast(
@@ -116,9 +114,16 @@ def cut_out(
         scale = rng.uniform(0.35, 0.9)
         height, width = max(12, round(height * scale)), max(28, round(width * scale))
     scaled = np.diag([width, height, 1.0]) @ transform
-    border = cv2.BORDER_REPLICATE if rng.random() < 0.7 else cv2.BORDER_REFLECT_101
+    # What lies beyond the picture: its edge drawn out, or paint of one colour.
+    border = cv2.BORDER_REPLICATE if rng.random() < 0.6 else cv2.BORDER_CONSTANT
+    paint = rng.integers(0, 256) * rng.uniform(0.6, 1.0, 3) * rng.uniform(0.3, 1.0)
     crop = cv2.warpPerspective(
-        image, scaled, (width, height), flags=cv2.INTER_LINEAR, borderMode=border
+        image,
+        scaled,
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=border,
+        borderValue=paint.tolist(),
     )
     if (height, width) != (INPUT_HEIGHT_PX, INPUT_WIDTH_PX):
         how = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR

@@ -13,6 +13,7 @@ from typing import Any
 from lprnet.charset import DEFAULT_CHARSET, Charset
 from lprnet.errors import LprnetError
 from lprnet.plate_spec import PlateSpec
+from training.augment import Augmentation
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -87,6 +88,7 @@ class TrainConfig:
     seed: int = 1
     network: NetworkSection = field(default_factory=NetworkSection)
     data: DataSection = field(default_factory=DataSection)
+    augment: Augmentation = field(default_factory=Augmentation)
     optim: OptimSection = field(default_factory=OptimSection)
     log: LogSection = field(default_factory=LogSection)
 

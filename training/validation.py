@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from lprnet.ctc import decode
+from lprnet.errors import ImageError
 from lprnet.image import load_crop
 from lprnet.plate_spec import PlateSpec
-from training.data.records import Record, read_set
+from training.data.records import DatasetError, Record, read_set
 
 BATCH = 128
 
@@ -24,9 +25,16 @@ class ValidationSet:
     def __init__(self, root: Path, spec: PlateSpec) -> None:
         self.name = root.name
         self.records: Sequence[Record] = read_set(root)
-        self.crops: npt.NDArray[np.uint8] = np.stack(
-            [load_crop(r.path.read_bytes(), spec.height_px, spec.width_px) for r in self.records]
-        )
+        self.crops: npt.NDArray[np.uint8] = np.stack([_crop(r, spec) for r in self.records])
+
+
+def _crop(record: Record, spec: PlateSpec) -> npt.NDArray[np.uint8]:
+    try:
+        return load_crop(record.path.read_bytes(), spec.height_px, spec.width_px)
+    except (OSError, ImageError) as error:
+        raise DatasetError(
+            f"{record.path}: {error}; `lprnet data check` lists all such files"
+        ) from error
 
 
 @torch.no_grad()

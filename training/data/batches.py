@@ -17,14 +17,7 @@ from torch.utils.data import Dataset
 
 from lprnet.image import UInt8Array
 from lprnet.plate_spec import PlateSpec
-from training.augment import (
-    DEFAULT_AUGMENTATION,
-    Augmentation,
-    corners,
-    cut_out,
-    photograph,
-    view_transform,
-)
+from training.augment import corners, cut_out, photograph, view_transform
 from training.config import TrainConfig
 from training.data.cache import CropCache
 from training.data.pool import PooledPlate, SyntheticPool
@@ -79,7 +72,6 @@ class Batches(Dataset[Batch]):
         pool: SyntheticPool | None,
         *,
         rank: int = 0,
-        augmentation: Augmentation = DEFAULT_AUGMENTATION,
     ) -> None:
         self._config = config
         self._spec = spec
@@ -87,7 +79,7 @@ class Batches(Dataset[Batch]):
         self._crops = crops
         self._pool = pool
         self._rank = rank
-        self._augmentation = augmentation
+        self._augmentation = config.augment
         data = config.data
         if records:
             weights = sampling_weights(records, data.balance, data.trusted_boost)

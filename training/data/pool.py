@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from lprnet.contract import MAX_CHARACTERS
 from lprnet.image import UInt8Array
 from training.config import DataSection
 from training.synthetic import PlateGenerator
-
-MAX_CHARACTERS = 16
 
 
 @dataclass(frozen=True)
