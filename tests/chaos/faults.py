@@ -7,11 +7,9 @@ import random
 import signal
 import socket
 import time
-from typing import Any
 
 import tritonclient.grpc as grpcclient
 from onnx_samples import paint
-from tritonclient.utils import InferenceServerException
 
 from lprnet import contract
 from serving.watchdog import Watchdog
@@ -94,63 +92,3 @@ def slow_clients(addresses: list[tuple[str, int]], count: int) -> list[socket.so
             connection.sendall(b"POST /v2/models/lpr/infer HTTP/1.1\r\nContent-Length: 99999\r\n")
             held.append(connection)
     return held
-
-
-def flood(dog: Watchdog, parallel: int, seconds: float) -> dict[str, Any]:
-    """Keep `parallel` requests of one crop under way; answers by status with their times."""
-    import threading
-
-    crop = paint("FLOOD")[None]
-    tensor = grpcclient.InferInput(contract.IMAGE, list(crop.shape), "UINT8")
-    tensor.set_data_from_numpy(crop)
-    places = threading.Semaphore(parallel)
-    lock = threading.Lock()
-    times_s: dict[str, list[float]] = {"ok": [], "refused": []}
-    other: list[str] = []
-    wrong: list[str] = []
-
-    def done(begin: float, result: Any, error: InferenceServerException | None) -> None:
-        taken = time.monotonic() - begin
-        with lock:
-            if error is None:
-                times_s["ok"].append(taken)
-                plate = result.as_numpy(contract.PLATE)[0, 0].decode()
-                if plate != "FLOOD":
-                    wrong.append(plate)
-            elif error.status() == "StatusCode.UNAVAILABLE":
-                times_s["refused"].append(taken)
-            else:
-                other.append(f"{error.status()} {error.message()}")
-        places.release()
-
-    with grpcclient.InferenceServerClient(dog.server.grpc_url) as client:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            places.acquire()
-            begin = time.monotonic()
-            client.async_infer(
-                contract.CROP_ENSEMBLE,
-                [tensor],
-                lambda result, error, begin=begin: done(begin, result, error),
-                client_timeout=PATIENCE_S,
-            )
-        for _ in range(parallel):
-            places.acquire()
-    return {
-        "parallel": parallel,
-        "wrong": len(wrong),
-        "other": other[:5],
-        **{
-            f"{name}_{what}": value
-            for name, values in times_s.items()
-            for what, value in (
-                ("count", len(values)),
-                ("p50_ms", _ms(values, 0.5)),
-                ("p99_ms", _ms(values, 0.99)),
-            )
-        },
-    }
-
-
-def _ms(values: list[float], part: float) -> float | None:
-    return round(sorted(values)[int(len(values) * part)] * 1000, 1) if values else None

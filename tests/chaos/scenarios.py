@@ -6,6 +6,7 @@ in its docstring).
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import statistics
@@ -17,14 +18,15 @@ from typing import Any
 from lprnet import contract
 from serving.watchdog import Watchdog
 
-from . import faults, fuzz
+from . import faults, flood, fuzz
 from .load import Load
 from .soak import soak
 
 PYTHON_MODELS = (contract.DECODER_MODEL, contract.IMAGE_DECODER_MODEL, contract.ENGINE_MODEL)
 STUB_S, SERVER_S = 3.0, 8.0
 """Median time to be whole again that issue and README promise."""
-MAX_REFUSAL_MS = 50.0
+FULL = 60
+"""Requests under way that the queues still take."""
 
 
 @dataclass(frozen=True)
@@ -137,19 +139,40 @@ def slow_clients(run: Run) -> Verdict:
 
 
 def flooded(run: Run) -> Verdict:
-    """Ten times what is served. Without queue limits nothing is refused and waits grow."""
-    before = faults.recoveries(run.dog)
-    normal = faults.flood(run.dog, 16, 3)
-    over = faults.flood(run.dog, 640, 3 + 7 * run.scale)
-    after = faults.flood(run.dog, 16, 2)
+    """Ten times the requests under way that fill the server: refused at once, not piled up.
+
+    Without the queue policy of config.pbtxt nothing is refused and the verdict is bad.
+    """
+    url, before = run.dog.server.grpc_url, faults.recoveries(run.dog)
+    seconds = 3 + 7 * run.scale
+    normal, seen_normal = _under(url, FULL, seconds)
+    over, seen_over = _under(url, 10 * FULL, seconds)
+    after = flood.flood(url, 16, 2)
     recovered = faults.recoveries(run.dog) - before
+    parts = (normal, seen_normal, over, seen_over, after)
     good = (
         over["refused_count"] > 0
-        and not any(part["wrong"] or part["other"] for part in (normal, over, after))
+        and not any(part["wrong"] or part["other"] for part in parts)
         and after["refused_count"] == 0
         and not recovered
     )
-    return good, {"normal": normal, "flood": over, "after": after, "recoveries": recovered}
+    return good, {
+        "full": normal,
+        "seen_while_full": seen_normal,
+        "flood": over,
+        "seen_while_flooded": seen_over,
+        "after": after,
+        "recoveries": recovered,
+    }
+
+
+def _under(url: str, parallel: int, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a flood of so many sees, and what one more client sees meanwhile."""
+    other = flood.start(url, parallel, seconds + 2)
+    time.sleep(2)  # it starts
+    seen = flood.observe(url, seconds)
+    out, _ = other.communicate(timeout=faults.PATIENCE_S)
+    return json.loads(out), seen
 
 
 def fuzzed_pictures(run: Run) -> Verdict:
