@@ -1,0 +1,1 @@
+"""Load tests and measurements: locust, perf_analyzer, and everything side by side (`bench`)."""
