@@ -59,7 +59,7 @@ class TensorrtRunner:
         self._context.set_input_shape(image.name, tuple(pixels.shape))
         for name, tensor in ((image.name, pixels), (ids.name, out_ids), (probs.name, out_probs)):
             self._context.set_tensor_address(name, tensor.data_ptr())
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         if not self._context.execute_async_v3(stream.cuda_stream):
             raise EngineError(f"TensorRT failed on a batch of {len(crops)}")
