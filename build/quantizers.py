@@ -1,8 +1,9 @@
 """Post-training INT8 quantizers of kept libraries, brought to one form of ONNX.
 
 The form: explicit QuantizeLinear/DequantizeLinear pairs; weights INT8, symmetric, per output
-channel; activations INT8, symmetric, per tensor, zero point 0. OpenVINO and ONNX Runtime fuse it
-into integer convolutions, and it is the only form that TensorRT accepts.
+channel; activations INT8, symmetric, per tensor, zero point 0. It is the only form that TensorRT
+accepts, and OpenVINO fuses it into integer convolutions. ONNX Runtime's CPU provider fuses only
+some of it: a ReLU in front of a signed quantizer is not absorbed, as it is before an unsigned one.
 """
 
 from __future__ import annotations
