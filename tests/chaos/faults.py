@@ -20,9 +20,14 @@ PATIENCE_S = 120.0
 
 
 def stubs(dog: Watchdog) -> list[Stub]:
-    """Stubs of the running server, by model name."""
+    """The stub of each model, by model name; of two, one is on its way out and not meant."""
     launched = dog.server.launched
-    return sorted(find_stubs(launched.pid, launched.shm_prefix), key=lambda stub: stub.model)
+    newest: dict[str, Stub] = {}
+    for stub in sorted(find_stubs(launched.pid, launched.shm_prefix), key=lambda stub: stub.pid):
+        if stub.model in newest:
+            newest[stub.model].close()
+        newest[stub.model] = stub
+    return [newest[model] for model in sorted(newest)]
 
 
 def recoveries(dog: Watchdog) -> int:
