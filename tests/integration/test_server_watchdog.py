@@ -20,15 +20,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import options_for
 
+from clients import ClientError, ClientOptions, PlateClient, RetryPolicy
 from lprnet import contract
 from serving.watchdog import Watchdog, WatchdogOptions
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from chaos import faults
 from chaos.scenarios import SCENARIOS, Run
+from onnx_samples import paint
 
 pytestmark = pytest.mark.integration
 
@@ -138,3 +141,44 @@ def test_a_wrong_answer_is_no_answer(sample_repository: Path, tmp_path: Path) ->
         status, body = get(f"{dog.health_url}/readyz")
         assert status == 503
         assert "on the probe plate, expected" in body["error"]
+
+
+def test_a_model_that_hangs_is_replaced(sample_repository: Path, tmp_path: Path) -> None:
+    """A model's process that lives and computes for ever. Seen to fail with `Blind` of chaos."""
+    repository = Path(shutil.copytree(sample_repository, tmp_path / "repository"))
+    model = repository / contract.ENGINE_MODEL / "1" / "model.py"
+    text = model.read_text()
+    marked = text.replace(
+        "        ids, probs = self._engine.infer(batch)\n",
+        "        while batch.min() == 255:\n            pass\n"
+        "        ids, probs = self._engine.infer(batch)\n",
+    )
+    assert marked != text
+    model.write_text(marked)
+    with Watchdog(options_for(repository)) as dog, PlateClient(dog.server.grpc_url) as client:
+        server, before = dog.server.launched.pid, faults.recoveries(dog)
+        poison = np.full((1, 3, 48, 96), 255, np.uint8)
+        once = ClientOptions(timeout_s=1, retry=RetryPolicy(budget=0))
+        with PlateClient(dog.server.grpc_url, once) as other, pytest.raises(ClientError):
+            other.read_crops(poison)
+        faults.recovery_s(dog, before)
+        assert client.read_crops(paint("WELL")[np.newaxis])[0].plate == "WELL"
+        assert dog.server.launched.pid == server  # one model was replaced, not the server
+
+
+def test_it_can_be_stopped_in_the_middle_of_a_recovery(
+    sample_repository: Path, tmp_path: Path
+) -> None:
+    repository = Path(shutil.copytree(sample_repository, tmp_path / "repository"))
+    with Watchdog(options_for(repository)) as dog:
+        record = repository / contract.ENGINE_MODEL / "1" / contract.MODEL_RECORD_FILE
+        record.write_text("{}")  # no start succeeds any more
+        os.kill(dog.server.launched.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while 'restart_failed"' not in dog.journal.exposition().decode():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert get(f"{dog.health_url}/readyz")[0] == 503
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 30
+    assert not dog.server.running
