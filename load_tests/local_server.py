@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from serving import ServerOptions, TritonServer
 from serving.options import DEFAULT_REPOSITORY

@@ -119,8 +119,10 @@ def run(args: argparse.Namespace) -> int:
         url = args.url
         if url is None:
             url = stack.enter_context(bench_server()).grpc_url
-        print(f"{'shape':<8}{'requests':>10}{'per s':>9}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}"
-              f"{'failed':>9}")
+        print(
+            f"{'shape':<8}{'requests':>10}{'per s':>9}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}"
+            f"{'failed':>9}"
+        )
         for shape in args.shape or SHAPES:
             result = run_shape(url, shape, args.duration_s, args.peak_users, args.out)
             results.append(result)

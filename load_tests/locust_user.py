@@ -6,7 +6,7 @@ until `init_gevent` has run, and would block every user at once.
 
 from __future__ import annotations
 
-import grpc.experimental.gevent as grpc_gevent
+import grpc.experimental.gevent as grpc_gevent  # type: ignore[import-untyped]
 
 grpc_gevent.init_gevent()
 

@@ -24,13 +24,15 @@ from load_tests.shapes import SHAPES, users_at
 __all__ = ["PlateShape", "PlateUser"]
 
 
-@events.init_command_line_parser.add_listener
-def _arguments(parser: Any) -> None:
+def _add_arguments(parser: Any, **_: Any) -> None:
     add = parser.add_argument
     add("--shape", choices=SHAPES, default="steady", help="users over time")
     add("--peak-users", type=int, default=32, help="most users at a time")
     add("--duration-s", type=float, default=60.0, help="length of the run in seconds")
     add("--deadline-s", type=float, default=5.0, help="a request that takes longer has failed")
+
+
+events.init_command_line_parser.add_listener(_add_arguments)  # type: ignore[no-untyped-call]
 
 
 class PlateShape(LoadTestShape):
@@ -39,7 +41,8 @@ class PlateShape(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         """Users wanted now and how fast to come there; None ends the run."""
         assert self.runner is not None
-        options = self.runner.environment.parsed_options
+        options: Any = self.runner.environment.parsed_options
         peak: int = options.peak_users
-        users = users_at(options.shape, self.get_run_time(), options.duration_s, peak)
+        elapsed_s: float = self.get_run_time()  # type: ignore[no-untyped-call]
+        users = users_at(options.shape, elapsed_s, options.duration_s, peak)
         return None if users is None else (users, float(peak))

@@ -59,10 +59,15 @@ def rate_plan(points: list[Point]) -> list[Sweep]:
     """One request-rate sweep a model, plain gRPC, batch 1."""
     sweeps = []
     for model in dict.fromkeys(point.model for point in points):
-        rates = [p.plates_per_s for p in points if (p.model, p.memory, p.batch) == (model, "none", 1)]
+        memory = MEMORIES[0]
+        rates = [
+            point.plates_per_s
+            for point in points
+            if (point.model, point.memory, point.batch) == (model, memory, 1)
+        ]
         if rates:
             steps = tuple(max(1, round(part * max(rates))) for part in RATE_PARTS)
-            sweeps.append(Sweep(model, "none", 1, steps, by_rate=True))
+            sweeps.append(Sweep(model, memory, 1, steps, by_rate=True))
     return sweeps
 
 
@@ -71,8 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", action="append", choices=MODELS, help="again for several (default: all)")
     add("--batch", action="append", type=int, help="again for several (default: 1, 8, 32)")
-    add("--url", help="HOST:PORT of a running server on this machine that lets clients share "
-        "memory (default: starts one)")
+    add(
+        "--url",
+        help="HOST:PORT of a running server on this machine that lets clients share "
+        "memory (default: starts one)",
+    )
     add("--pictures", type=Path, metavar="FOLDER", help="what to send (default: see load_tests)")
     add("--window-ms", type=int, default=500, help="one of three windows (default: %(default)s)")
     add("--quick", action="store_true", help="one level, no shared memory, short windows")
@@ -111,13 +119,16 @@ def _measure(
     url: str,
     window_ms: int,
 ) -> list[Point]:
-    points: list[Point] = []
-    sweeps = plan(args.model or list(MODELS), batches, quick=args.quick)
-    for what, make in (("concurrency", lambda: sweeps), ("request rate", lambda: rate_plan(points))):
-        if what == "request rate" and args.quick:
-            break
-        for sweep in tqdm(make(), desc=what, disable=not sys.stderr.isatty()):
+    def run_all(what: str, sweeps: list[Sweep]) -> list[Point]:
+        points: list[Point] = []
+        for sweep in tqdm(sweeps, desc=what, unit="sweep", disable=not sys.stderr.isatty()):
             points += run_sweep(binary, url, sweep, inputs[sweep.model], window_ms, args.out)
+        return points
+
+    sweeps = plan(args.model or list(MODELS), batches, quick=args.quick)
+    points = run_all("concurrency", sweeps)
+    if not args.quick:
+        points += run_all("request rate", rate_plan(points))
     return points
 
 

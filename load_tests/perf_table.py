@@ -10,9 +10,7 @@ from pathlib import Path
 from load_tests.perf_run import Point
 from load_tests.pictures import PictureSet
 
-_HEAD = (
-    "| model | memory | batch | load | plates/s | p50 ms | p95 ms | p99 ms | server | network |"
-)
+_HEAD = "| model | memory | batch | load | plates/s | p50 ms | p95 ms | p99 ms | server | network |"
 
 
 def write_summary(points: Sequence[Point], pictures: PictureSet, folder: Path) -> str:

@@ -94,9 +94,7 @@ def _names(data: Path) -> list[str]:
     return sorted(f"val/{folder.name}" for folder in data.glob("val/*/"))
 
 
-def _draw(
-    found: Sequence[tuple[Path, str | None]], count: int, source: str
-) -> PictureSet:
+def _draw(found: Sequence[tuple[Path, str | None]], count: int, source: str) -> PictureSet:
     if not found:
         raise LprnetError(f"no pictures in {source}: give a folder of JPEG, PNG, WebP or BMP files")
     chosen = list(found)
