@@ -117,8 +117,22 @@ class Trainer:
         self.since_best, self.metrics = state["since_best"], saved.metrics
         return True
 
-    def save(self, name: str) -> None:
-        """Write the averaged weights and all that resuming needs."""
+    def save_best(self) -> None:
+        """Write the averaged weights alone to `best.pt`: small enough to ship."""
+        self._save("best.pt", {})
+
+    def save_last(self) -> None:
+        """Write the averaged weights and all that resuming needs to `last.pt`."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+            "best": self.best,
+            "since_best": self.since_best,
+        }
+        self._save("last.pt", state)
+
+    def _save(self, name: str, resume: dict[str, Any]) -> None:
         save_checkpoint(
             Checkpoint(
                 network=self.average.network,
@@ -129,13 +143,7 @@ class Trainer:
                 metrics=self.metrics,
                 config=self.config.to_dict(),
                 step=self.step,
-                resume={
-                    "network": self.network.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "torch_rng": torch.get_rng_state(),
-                    "best": self.best,
-                    "since_best": self.since_best,
-                },
+                resume=resume,
             ),
             self.run / name,
         )
@@ -188,12 +196,14 @@ class Trainer:
                     if self._evaluate(journal):
                         break
                 elif self.step % log.checkpoint_every == 0 and self.world.leads:
-                    self.save("last.pt")
+                    self.save_last()
         finally:
             bar.close()
             journal.close()
         if self.world.leads:
-            self.save("last.pt")
+            self.save_last()
+            if not self.validation:  # nothing to choose by: the last weights are the best ones
+                self.save_best()
         return self.metrics
 
     def _parallel_model(self) -> nn.Module:
@@ -266,11 +276,11 @@ class Trainer:
             self.best = max(mean, self.best)
             self.since_best = 0 if better else self.since_best + 1
             if better and self.world.leads:
-                self.save("best.pt")
+                self.save_best()
             patience = self.config.optim.early_stop_evaluations
             stop = 0 < patience <= self.since_best
         if self.world.leads:
-            self.save("last.pt")
+            self.save_last()
         return stop
 
 

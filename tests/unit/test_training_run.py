@@ -127,6 +127,9 @@ def test_checkpoint_knows_itself(trained: Path) -> None:
     assert saved.spec == PlateSpec()
     assert saved.config["optim"]["steps"] == 100
     assert not saved.network.training
+    best = load_checkpoint(trained / "best.pt")  # for shipping: nothing but weights and papers
+    assert best.resume == {}
+    assert (trained / "best.pt").stat().st_size < (trained / "last.pt").stat().st_size / 2
 
 
 def test_transfer_to_another_charset(trained: Path) -> None:
