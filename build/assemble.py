@@ -25,13 +25,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from model_metadata import ModelFacts, verify_file
 
 import lprnet
 from lprnet import contract
 from lprnet.ctc import decode
 from lprnet.errors import LprnetError, SpecError
 from lprnet.image import load_crop
+from lprnet.model_file import ModelFacts, verify_file
 from lprnet.plate_spec import PlateSpec
 
 ROOT = Path(__file__).resolve().parent.parent

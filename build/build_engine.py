@@ -22,12 +22,12 @@ from pathlib import Path
 
 import onnx
 from half import to_half
-from model_metadata import ModelError, ModelFacts, read_model_file, tensors, verify
 from tensorrt_network import FLAVOURS, PlanBuilder, Profile, find_tensorrt
 
 from lprnet.contract import MAX_BATCH_GPU
 from lprnet.engine_record import EngineRecord, record_path
 from lprnet.errors import LprnetError
+from lprnet.model_file import ModelError, ModelFacts, read_model_file, tensors, verify
 
 DEFAULT_PROFILE = f"1:16:{MAX_BATCH_GPU}"
 

@@ -25,11 +25,12 @@ from pathlib import Path
 
 import numpy as np
 from labelled import LabelledCrops, exact_match, load_set, run_batches
-from model_metadata import ModelError, ModelFacts, read_model_file, require_spec, verify
 from runtimes import OnnxRuntimeRunner, OpenVinoRunner, Runner, TorchRunner, trial_pictures
 
+from lprnet import contract
 from lprnet.ctc import decode
 from lprnet.errors import LprnetError
+from lprnet.model_file import ModelError, ModelFacts, read_model_file, require_spec, verify
 from lprnet.plate_spec import PlateSpec
 
 DATA_VARIABLE = "LPRNET_DATA"
@@ -215,7 +216,7 @@ def _int8_runners(path: Path, source: ModelFacts) -> list[tuple[Runner, str]]:
     require_spec(facts, source.spec, path.name)
     if facts.precision != "int8":
         raise ModelError(f"{path.name} is {facts.precision}, not int8")
-    origin = facts.metadata.get("lprnet.quantized_from")
+    origin = facts.metadata.get(contract.META_SOURCE)
     if origin != source.weights_digest:
         raise ModelError(f"{path.name} was not made from this FP32 model: quantize it again")
     return [(OnnxRuntimeRunner(data, path.name), "int8"), (OpenVinoRunner(data, path.name), "int8")]

@@ -23,19 +23,13 @@ from typing import Any
 import onnx
 import onnxslim
 import torch
-from model_metadata import (
-    META_REVISION,
-    META_TEMPERATURE,
-    ModelError,
-    ModelFacts,
-    sign,
-    tensors,
-    verify,
-)
+from model_metadata import sign
 from runtimes import OnnxRuntimeRunner, TorchRunner, disagreement, trial_pictures
 from torch import Tensor, nn
 
+from lprnet import contract
 from lprnet.errors import LprnetError
+from lprnet.model_file import ModelError, ModelFacts, tensors, verify
 from lprnet.plate_spec import PlateSpec
 
 OPSET = 18
@@ -100,7 +94,7 @@ def export(
     network.eval()
     try:
         model = _trace(Reader(network, temperature, io == "tao").eval(), spec, io)
-        entries = {META_TEMPERATURE: repr(float(temperature)), **(extra or {})}
+        entries = {contract.META_TEMPERATURE: repr(float(temperature)), **(extra or {})}
         data = sign(model, spec, network=network_name, precision="fp32", extra=entries)
         facts = verify(data, path.name)
         _prove(data, TorchRunner(network, spec, temperature), path.name)
@@ -231,7 +225,7 @@ def run(args: argparse.Namespace) -> int:
         network_name=checkpoint.network_name,
         io=args.io,
         temperature=temperature,
-        extra={META_REVISION: checkpoint.revision},
+        extra={contract.META_REVISION: checkpoint.revision},
     )
     image, *outputs = facts.inputs + facts.outputs
     print(f"{args.out}: {facts.network}, {image} -> {', '.join(map(str, outputs))}")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import onnx
 import onnxslim
-from model_metadata import ModelError
+
+from lprnet.model_file import ModelError
 
 KEEP_FP32 = ("Softmax", "ArgMax", "ReduceMax", "ReduceMean", "Div")
 

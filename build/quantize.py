@@ -24,17 +24,17 @@ import numpy as np
 import onnx
 from export_onnx import tidy, write_model
 from labelled import BATCH, LabelledCrops, exact_match, join_sets, load_set, read_plates
-from model_metadata import ModelError, ModelFacts, read_model_file, sign, tensors, verify
+from model_metadata import sign
 from quantizers import QUANTIZERS, Feed, check_form
 from runtimes import OnnxRuntimeRunner, OpenVinoRunner, Runner
 
+from lprnet import contract
 from lprnet.errors import LprnetError
+from lprnet.model_file import ModelError, ModelFacts, read_model_file, tensors, verify
 
 DEFAULT_MAX_DROP = 0.3
 DEFAULT_CALIBRATION = 600
 HELD_OUT = 5
-META_SOURCE = "lprnet.quantized_from"  # weights digest of the FP32 model
-META_QUANTIZER = "lprnet.quantizer"
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,13 @@ def quantize(
     model = QUANTIZERS[quantizer](onnx.load_from_string(data), feeds)
     check_form(model)
     model = tidy(model, facts.spec, facts.io)
-    extra = {k: v for k, v in facts.metadata.items() if k not in _rewritten()}
-    extra |= {META_SOURCE: facts.weights_digest, META_QUANTIZER: quantizer}
+    extra = {
+        **facts.metadata,
+        contract.META_SOURCE: facts.weights_digest,
+        contract.META_QUANTIZER: quantizer,
+    }
     signed = sign(model, facts.spec, network=facts.network, precision="int8", extra=extra)
     return signed, verify(signed, name)
-
-
-def _rewritten() -> set[str]:
-    from lprnet import contract
-
-    return {value for key, value in vars(contract).items() if key.startswith("META_")}
 
 
 def check(before: Runner, after: Runner, sets: Sequence[LabelledCrops]) -> list[CheckRow]:

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from model_metadata import ModelError
 from onnx import numpy_helper
+
+from lprnet.model_file import ModelError
 
 Feed = dict[str, npt.NDArray[Any]]
 """One picture as the graph's input: name -> [1, 3, 48, 96]."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from model_metadata import ModelFacts, read_model_file, tensors, verify
 
 from lprnet.errors import LprnetError
+from lprnet.model_file import ModelFacts, read_model_file, tensors, verify
 from lprnet.plate_spec import PlateSpec
 
 if TYPE_CHECKING:

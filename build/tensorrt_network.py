@@ -14,11 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from model_metadata import tensors
-from onnx_wire import TensorInfo
 from tqdm import tqdm
 
 from lprnet.errors import LprnetError
+from lprnet.model_file import tensors
+from lprnet.onnx_outline import TensorInfo
 from lprnet.plate_spec import PlateSpec
 
 FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}

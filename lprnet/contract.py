@@ -39,9 +39,21 @@ META_WEIGHTS_DIGEST: Final = "lprnet.weights_digest"  # sha256 of the serialised
 META_VERSION: Final = "lprnet.version"  # package version that exported it
 META_NETWORK: Final = "lprnet.network"  # e.g. "small"
 META_PRECISION: Final = "lprnet.precision"  # "fp32", "fp16" or "int8"
+META_TEMPERATURE: Final = "lprnet.temperature"  # the logits are divided by it inside the graph
+META_REVISION: Final = "lprnet.revision"  # of the training run
+META_SOURCE: Final = "lprnet.quantized_from"  # INT8 only: weights digest of the FP32 model
+META_QUANTIZER: Final = "lprnet.quantizer"  # INT8 only: what rounded it, and how
+META_SEAL: Final = "lprnet.seal"  # SHA-256 over all other metadata and the file's versions
 
 SPEC_FILE: Final = "plate_spec.json"
 """Name of the plate spec that stands beside every model that needs it."""
 
+MODEL_FILE: Final = "model.onnx"
+"""The FP32 model of the repository."""
+
+INT8_MODEL_FILE: Final = "model_int8.onnx"
+"""Its INT8 form, where there is one."""
+
 MODEL_RECORD_FILE: Final = "model.json"
-"""Name of the record beside `model.onnx`: file digest, spec, version, parity figures."""
+"""Name of the record beside `model.onnx`: file digest, spec, version, parity figures. Any other
+ONNX has its own, its name with this suffix."""

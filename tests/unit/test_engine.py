@@ -15,13 +15,14 @@ from sample_readers import exported
 
 from lprnet import contract
 from lprnet.engine_record import EngineRecordError, check_record, read_record
+from lprnet.model_file import ModelError, verify_file
 from lprnet.plate_spec import PlateSpec
 
 pytest.importorskip("tensorrt_rtx", reason="the engine gate needs tensorrt-rtx-cu13")
 
 import build_engine  # isort: skip - sample_readers says where build/ is
 from half import to_half  # isort: skip
-from model_metadata import ModelError, sign, verify_file  # isort: skip
+from model_metadata import sign  # isort: skip
 from runtimes import load_runner, trial_pictures  # isort: skip
 from tensorrt_network import EngineError, PlanBuilder, Profile, find_tensorrt  # isort: skip
 

@@ -17,11 +17,11 @@ from lprnet import contract
 from lprnet.charset import TAO_US_CHARSET
 from lprnet.ctc import decode
 from lprnet.errors import LprnetError
+from lprnet.model_file import ModelFacts, verify_file
 from lprnet.plate_spec import PlateSpec
 from training.network import build_network
 
 import export_onnx  # isort: skip - sample_readers says where build/ is
-from model_metadata import ModelFacts, verify_file  # isort: skip
 from runtimes import TorchRunner, disagreement, load_runner, trial_pictures  # isort: skip
 
 

@@ -13,11 +13,11 @@ from sample_readers import exported
 
 from lprnet import contract
 from lprnet.charset import TAO_US_CHARSET, Charset
+from lprnet.model_file import ModelError, require_spec, seal, verify, verify_file
+from lprnet.onnx_outline import read_outline
 from lprnet.plate_spec import PlateSpec
 
-import model_metadata  # isort: skip - sample_readers says where build/ is
-from model_metadata import ModelError, require_spec, sign, verify, verify_file  # isort: skip
-from onnx_wire import read_outline  # isort: skip
+from model_metadata import sign  # isort: skip
 
 Edit = Callable[[onnx.ModelProto], None]
 
@@ -56,7 +56,7 @@ def _edited_weights(model: onnx.ModelProto) -> None:
 
 
 def _edited_temperature(model: onnx.ModelProto) -> None:
-    _set(model, model_metadata.META_TEMPERATURE, "9.0")
+    _set(model, contract.META_TEMPERATURE, "9.0")
 
 
 def _edited_opset(model: onnx.ModelProto) -> None:
@@ -72,9 +72,9 @@ def _resign(model: onnx.ModelProto, values: dict[str, str]) -> None:
     for key, value in values.items():
         _set(model, key, value)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    del metadata[model_metadata.META_SEAL]
+    del metadata[contract.META_SEAL]
     rest = read_outline(model.SerializeToString(deterministic=True)).rest
-    _set(model, model_metadata.META_SEAL, model_metadata._seal(rest, metadata))
+    _set(model, contract.META_SEAL, seal(rest, metadata))
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ from onnx import numpy_helper
 from sample_readers import exported, pictures, random_reader
 
 from lprnet.errors import LprnetError
+from lprnet.model_file import ModelError, verify_file
 from lprnet.plate_spec import PlateSpec
 from training.checkpoint import Checkpoint, save_checkpoint
 
 import check_parity  # isort: skip - sample_readers says where build/ is
 from labelled import LabelledCrops  # isort: skip
-from model_metadata import ModelError, sign, verify_file  # isort: skip
+from model_metadata import sign  # isort: skip
 from runtimes import OnnxRuntimeRunner, TorchRunner, load_runner  # isort: skip
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

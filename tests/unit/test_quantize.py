@@ -12,11 +12,12 @@ import pytest
 from onnx import TensorProto
 from sample_readers import exported, pictures
 
+from lprnet import contract
+from lprnet.model_file import ModelError, verify_file
 from lprnet.plate_spec import PlateSpec
 
 import quantize  # isort: skip - sample_readers says where build/ is
 from labelled import LabelledCrops, exact_match, load_set, read_plates  # isort: skip
-from model_metadata import ModelError, verify_file  # isort: skip
 from quantizers import QUANTIZERS, check_form  # isort: skip
 from runtimes import load_runner  # isort: skip
 
@@ -33,7 +34,7 @@ def test_int8_file_says_what_it_is() -> None:
     assert facts.precision == "int8"
     assert facts.spec == source.spec
     assert facts.temperature == source.temperature
-    assert facts.metadata[quantize.META_SOURCE] == source.weights_digest
+    assert facts.metadata[contract.META_SOURCE] == source.weights_digest
     assert facts.inputs == source.inputs
     assert facts.outputs == source.outputs
 
