@@ -23,8 +23,6 @@ from lprnet.plate_spec import PlateSpec
 from serving.errors import PreflightError, ProbeError, ProbeFailure
 
 PICTURE: Final = Path(__file__).with_name("probe.png")
-CONFIDENCE_TOLERANCE: Final = 0.05
-"""FP16 and INT8 engines differ a little from the one that recorded the answer."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def _check(model: str, result: grpcclient.InferResult, probe: Probe) -> None:
         raise ProbeError(
             f"{model} reads {plate!r} on the probe plate, expected {probe.plate!r}", "wrong"
         )
-    if not abs(confidence - probe.confidence) <= CONFIDENCE_TOLERANCE:
+    if not abs(confidence - probe.confidence) <= contract.PROBE_TOLERANCE:
         raise ProbeError(
             f"{model} reads the probe plate with confidence {confidence:.3f}, "
             f"expected {probe.confidence:.3f}",

@@ -26,7 +26,7 @@ from lprnet_cli import VERBS, load_verb
 from serving import ServerOptions
 from serving.watchdog import Watchdog, WatchdogOptions
 
-from . import full_shm
+from . import faults, full_shm
 from .scenarios import SCENARIOS, Run
 
 READY_TIMEOUT_S = 300.0
@@ -72,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     print(f"seed {args.seed}", flush=True)
     rows: list[dict[str, Any]] = []
+    if args.no_watchdog:
+        faults.PATIENCE_S = 20.0  # for a recovery that does not come
     kind = Blind if args.no_watchdog else Watchdog
     settings = WatchdogOptions(reloads_per_minute=10**6)
     with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -11,17 +12,24 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.grpc as grpcclient
 from conftest import READY_TIMEOUT_S, options_for
+from onnx_samples import paint
 
 from lprnet import contract
 from lprnet.charset import TAO_US_CHARSET
 from lprnet.plate_spec import PlateSpec
 from serving import PreflightError, StartError, TritonServer
-from serving.guard import SHARED_MEMORY, SHM_MARK
+from serving.guard import LOCK, SHARED_MEMORY, SHM_MARK
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +59,17 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> bool:
 
 
 def segments() -> set[str]:
-    return {path.name for path in SHARED_MEMORY.glob(SHM_MARK + "*")}
+    """Shared memory of servers of ours, but not of those that others run at the same time."""
+    found = {path.name for path in SHARED_MEMORY.glob(SHM_MARK + "*")}
+    for name in {name for name in found if name.endswith(LOCK)}:
+        try:
+            with (SHARED_MEMORY / name).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found = {other for other in found if not other.startswith(name.removesuffix(LOCK))}
+        except FileNotFoundError:
+            found.discard(name)
+    return found
 
 
 @pytest.fixture
@@ -75,18 +93,23 @@ def no_trace(repository: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("no_trace")
 def test_a_server_leaves_nothing(repository: Path) -> None:
     before = segments()
-    files = sorted(repository.rglob("*"))
+
+    def files() -> list[Path]:
+        """Without compiled Python: Triton's stub does not heed PYTHONDONTWRITEBYTECODE."""
+        return sorted(path for path in repository.rglob("*") if "__pycache__" not in path.parts)
+
+    listed = files()
     with TritonServer(options_for(repository)) as server:
         ports = [server.options.grpc_port, server.options.http_port, server.options.metrics_port]
         prefix = server.launched.shm_prefix
         stubs = [a for a in processes_with(str(repository)).values() if "backend_stub" in a]
         assert len(stubs) == 3
-        assert {name for name in segments() - before if name.startswith(prefix)}
+        assert list(SHARED_MEMORY.glob(prefix + "*"))
         assert server.engine.startswith(("OpenVINO", "ONNX Runtime"))
         assert server.profile.name == "cpu"
     assert not processes_with(str(repository))
     assert not segments() - before
-    assert sorted(repository.rglob("*")) == files  # nothing is written into the repository
+    assert files() == listed  # nothing is written into the repository
     for port in ports:
         with socket.socket() as free:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -266,3 +289,90 @@ def test_serve_without_watchdog_says_so_when_the_server_dies(repository: Path) -
     assert serve.process.stderr is not None
     assert "error: tritonserver ended by itself" in serve.process.stderr.read()
     serve._thread.join()
+
+
+@pytest.mark.usefixtures("no_trace")
+def test_serve_starts_a_server_that_died_again(repository: Path) -> None:
+    """Seen to fail with --no-watchdog: the program ends."""
+    serve = Serve(repository)
+    serve.wait_until_up()
+    ready = next(line.split()[1] for line in serve.lines if line.startswith("health"))
+    for pid, arguments in processes_with(str(repository)).items():
+        if "/bin/tritonserver " in arguments:
+            os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: status_of(ready) == 503)
+    assert wait_until(lambda: status_of(ready) == 200, READY_TIMEOUT_S)
+    code, errors = serve.end(signal.SIGTERM)
+    assert code == 0, errors
+    events = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
+    assert [event["event"] for event in events] == [
+        "started",
+        "server_died",
+        "recovered",
+        "stopped",
+    ]
+
+
+def status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.usefixtures("no_trace")
+def test_requests_under_way_are_answered_when_it_ends(repository: Path) -> None:
+    """Seen to fail without `_drain`: Triton refuses requests between two models of an ensemble."""
+    crops = np.stack([paint("LAST1")] * 16)
+    tensor = grpcclient.InferInput(contract.IMAGE, list(crops.shape), "UINT8")
+    tensor.set_data_from_numpy(crops)
+    answers: list[str] = []
+    arrived = threading.Event()
+
+    def done(result: Any, error: Any) -> None:
+        answers.append(str(error) if error is not None else "right")
+        arrived.set()
+
+    with (
+        TritonServer(options_for(repository)) as server,
+        grpcclient.InferenceServerClient(server.grpc_url) as client,
+    ):
+        for _ in range(24):
+            client.async_infer(contract.CROP_ENSEMBLE, [tensor], done, client_timeout=60)
+        assert arrived.wait(60)
+        left = 24 - len(answers)
+        begin = time.monotonic()
+        server.stop()
+        print(f"{left} requests under way, ended in {time.monotonic() - begin:.1f} s")
+        assert wait_until(lambda: len(answers) == 24)
+    assert left > 0
+    assert answers == ["right"] * 24
+
+
+@pytest.mark.usefixtures("no_trace")
+def test_traces_reach_a_collector(repository: Path) -> None:
+    """Seen to fail without `trace_url`."""
+    bodies: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Not of interest."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        thread = threading.Thread(target=collector.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{collector.server_port}/v1/traces"
+        try:
+            # The probe of the start is traced; the batch is sent at the end at the latest.
+            with TritonServer(options_for(repository, trace_url=url, trace_rate=1)):
+                wait_until(lambda: bool(bodies), 15)
+        finally:
+            collector.shutdown()
+            thread.join()
+    assert any(contract.CROP_ENSEMBLE.encode() in body for body in bodies)
