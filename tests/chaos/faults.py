@@ -51,8 +51,9 @@ def signal_stub(dog: Watchdog, model: str, number: signal.Signals) -> float:
     before = recoveries(dog)
     found = stubs(dog)
     try:
-        victim = next(stub for stub in found if stub.model == model)
-        os.kill(victim.pid, number)
+        victims = [stub for stub in found if stub.model == model]
+        assert victims, f"{model} has no process"
+        os.kill(victims[0].pid, number)
     finally:
         for stub in found:
             stub.close()

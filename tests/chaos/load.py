@@ -49,6 +49,7 @@ class Load:
         policy = RetryPolicy(budget=retries)
         self._client = PlateClient(url, ClientOptions(timeout_s=timeout_s, retry=policy))
         self._ended = threading.Event()
+        self._dropped = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="load")
         self.right = self.wrong = 0
@@ -71,6 +72,9 @@ class Load:
         traceback: TracebackType | None,
     ) -> None:
         self._ended.set()
+        if error is not None:  # nobody will look at the answers
+            self._dropped.set()
+            self._client.close()
         self._thread.join()
         self._client.close()
 
@@ -84,6 +88,8 @@ class Load:
                 time.sleep(max(0.0, due - time.monotonic()))
 
     def _ask(self, number: int) -> None:
+        if self._dropped.is_set():
+            return
         begin = time.monotonic()
         which = number // 2 % len(TEXTS)
         try:

@@ -189,9 +189,9 @@ def failing(sample_repository: Path, tmp_path_factory: pytest.TempPathFactory) -
     decoder = repository / contract.IMAGE_DECODER_MODEL / "1" / "model.py"
     text = decoder.read_text()
     marked = text.replace(
-        "            whole = until_end(data)\n",
+        "            return load_crop(\n",
         f'            if data == b"raise":\n                {FAILURE}\n'
-        "            whole = until_end(data)\n",
+        "            return load_crop(\n",
     )
     assert marked != text
     decoder.write_text(marked)
