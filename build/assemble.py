@@ -1,143 +1,109 @@
 """Assemble the Triton model repository around an exported ONNX.
 
-Checks the ONNX (metadata, digests, tensors against its plate spec), puts it in place, writes the
-plate spec beside every model that needs it and the record beside the ONNX, and copies the package
-`lprnet` into the Python models, so that the folder serves by itself.
+Checks the ONNX and its INT8 form (metadata, digests, tensors against the plate spec, and that
+`lprnet parity` has passed both), puts them in place with a record each, writes the plate spec
+beside every model that needs it, and copies the package `lprnet` into the Python models, so that
+the folder serves by itself. Without --int8 an INT8 form of other weights is taken away.
 
 Examples:
   lprnet repository
   lprnet repository --onnx runs/eu/model.onnx
-  lprnet repository --onnx runs/eu/model.onnx --out /srv/plates
+  lprnet repository --onnx runs/eu/model.onnx --int8 runs/eu/model_int8.onnx --out /srv/plates
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import importlib.util
 import json
 import re
 import shutil
-import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
+from repository_parts import REPOSITORY, Part, check_pair, read_part, record_file
 
 import lprnet
 from lprnet import contract
-from lprnet.ctc import decode
-from lprnet.errors import LprnetError, SpecError
-from lprnet.image import load_crop
-from lprnet.model_file import ModelFacts, verify_file
+from lprnet.engine_record import EngineRecordError, read_record, record_path
+from lprnet.errors import LprnetError
 from lprnet.plate_spec import PlateSpec
 
-ROOT = Path(__file__).resolve().parent.parent
-REPOSITORY = ROOT / "model_repository"
-PROBE_PICTURE = ROOT / "serving" / "probe.png"
-ONNX_NAME = "model.onnx"
+PLAN_NAME = "model.plan"
 PYTHON_MODELS = (contract.ENGINE_MODEL, contract.DECODER_MODEL, contract.IMAGE_DECODER_MODEL)
 GENERATED = ("__pycache__", ".*", "*.json", "*.onnx", "*.plan", "*.part")
 
 
-def _engine_module(name: str) -> ModuleType:
-    """A module that lies beside the engine's model.py, where Triton imports it from."""
-    path = REPOSITORY / contract.ENGINE_MODEL / "1" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise LprnetError(f"{path.name} is missing in model_repository: use a full checkout")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 @dataclass(frozen=True)
 class Assembled:
-    """What `assemble` made: the folder, the plate spec in it, and the record of its ONNX."""
+    """What `assemble` made.
+
+    Attributes:
+        folder: the repository.
+        spec: plate spec in it.
+        record: of its FP32 ONNX.
+        int8_record: of its INT8 ONNX; None without one.
+    """
 
     folder: Path
     spec: PlateSpec
     record: dict[str, Any]
+    int8_record: dict[str, Any] | None = None
 
 
-def assemble(onnx: Path | None = None, out: Path | None = None) -> Assembled:
-    """Check an ONNX and build the repository around it.
+def assemble(
+    onnx: Path | None = None, out: Path | None = None, int8: Path | None = None
+) -> Assembled:
+    """Check the ONNX files and build the repository around them.
 
     Args:
-        onnx: exported file; None takes the one that the repository holds.
+        onnx: exported file; None takes what the repository holds, its INT8 form too.
         out: folder to write; None completes model_repository in place.
+        int8: INT8 form of `onnx`, made by `lprnet quantize`.
 
     Raises:
-        LprnetError: when the ONNX is refused (nothing has been written then) or a folder cannot
+        LprnetError: when an ONNX is refused (nothing has been written then) or a folder cannot
             be written.
     """
     folder = REPOSITORY if out is None else out.resolve()
-    source = REPOSITORY / contract.ENGINE_MODEL / "1" / ONNX_NAME if onnx is None else onnx
-    facts = verify_file(source)
-    if facts.io != "lprnet":
-        raise SpecError(
-            f"{source.name} was exported with --io {facts.io}, the server needs the default: "
-            "export it again without --io"
-        )
-    record = _record(facts, source)
+    shipped = REPOSITORY / contract.ENGINE_MODEL / "1"
+    if onnx is None:
+        onnx = shipped / contract.MODEL_FILE
+        if int8 is None and (shipped / contract.INT8_MODEL_FILE).is_file():
+            int8 = shipped / contract.INT8_MODEL_FILE
+    parts = [read_part(onnx, contract.MODEL_FILE)]
+    if int8 is not None:
+        parts.append(read_part(int8, contract.INT8_MODEL_FILE))
+        check_pair(*parts)
+    spec = parts[0].facts.spec
     try:
         if folder != REPOSITORY:
             _copy_repository(folder)
-        engine_folder = folder / contract.ENGINE_MODEL / "1"
-        target = engine_folder / ONNX_NAME
-        if _replace(target, source.read_bytes()):
-            _drop_plan(engine_folder)
+        _place(parts, folder / contract.ENGINE_MODEL / "1")
         for name in PYTHON_MODELS:
             version_folder = folder / name / "1"
-            _replace(version_folder / contract.SPEC_FILE, _json_bytes(facts.spec.to_dict()))
+            _replace(version_folder / contract.SPEC_FILE, _json_bytes(spec.to_dict()))
             vendor(version_folder)
-        _fit_configs(folder, facts.spec)
-        _replace(engine_folder / contract.MODEL_RECORD_FILE, _json_bytes(record))
+        _fit_configs(folder, spec, parts[-1].name)
     except OSError as error:
         raise LprnetError(
             f"cannot write the model repository: {error.strerror}: {error.filename}"
         ) from error
-    return Assembled(folder, facts.spec, record)
+    return Assembled(folder, spec, *(part.record for part in parts))
 
 
-def _record(facts: ModelFacts, source: Path) -> dict[str, Any]:
-    """The export's own record, if it lies beside, and the answer to the probe picture.
-
-    What the ONNX answers here, the server must answer too.
-    """
-    engine_module = _engine_module("lprnet_engine")
-    engine = engine_module.load_engine(
-        source, facts.spec, engine_module.EngineOptions(warmup_batches=())
-    )
-    picture = PROBE_PICTURE.read_bytes()
-    crop = load_crop(picture, facts.spec.height_px, facts.spec.width_px)
-    ids, probs = engine.infer(crop[np.newaxis])
-    probe = decode(ids, probs, facts.spec)
-    record = {
-        "onnx_sha256": facts.file_digest,
-        "plate_spec_digest": facts.spec.digest,
-        "weights_digest": facts.weights_digest,
-        "version": facts.version,
-        "network": facts.network,
-        "precision": facts.precision,
-        "probe": {
-            "picture_sha256": hashlib.sha256(picture).hexdigest(),
-            "plate": probe.plates[0],
-            "confidence": round(float(probe.confidence[0]), 4),
-        },
-    }
-    beside = source.with_suffix(".json")  # what export and parity wrote of the same file
-    if beside.is_file():
-        try:
-            previous = json.loads(beside.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise SpecError(f"{beside.name} beside {source.name} is not JSON: {error}") from error
-        if previous.get("onnx_sha256") == facts.file_digest:
-            return {**previous, **record}
-    return record
+def _place(parts: Sequence[Part], engine_folder: Path) -> None:
+    """Put the ONNX files and their records in place; take away what belongs to others."""
+    for part in parts:
+        target = engine_folder / part.name
+        _replace(target, part.source.read_bytes())
+        _replace(record_file(target), _json_bytes(part.record))
+    if len(parts) == 1:
+        stale = engine_folder / contract.INT8_MODEL_FILE
+        for path in (stale, record_file(stale)):
+            path.unlink(missing_ok=True)
+    _drop_stale_plan(engine_folder / PLAN_NAME, {part.facts.file_digest for part in parts})
 
 
 def _copy_repository(folder: Path) -> None:
@@ -152,10 +118,15 @@ def _copy_repository(folder: Path) -> None:
     shutil.copytree(REPOSITORY, folder, ignore=ignored, dirs_exist_ok=True)
 
 
-def _drop_plan(engine_folder: Path) -> None:
+def _drop_stale_plan(plan: Path, digests: Collection[str]) -> None:
     """A TensorRT plan belongs to the ONNX it was built from: other weights, no plan."""
-    for name in ("model.plan", "model.plan.json"):
-        (engine_folder / name).unlink(missing_ok=True)
+    try:
+        if plan.is_file() and read_record(plan).onnx_sha256 in digests:
+            return
+    except EngineRecordError:
+        pass  # nobody can tell what it was built from, so it is never served
+    for path in (plan, record_path(plan)):
+        path.unlink(missing_ok=True)
 
 
 def vendor(version_folder: Path) -> None:
@@ -169,8 +140,12 @@ def vendor(version_folder: Path) -> None:
     shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__", "py.typed"))
 
 
-def _fit_configs(folder: Path, spec: PlateSpec) -> None:
-    """Write the spec's sizes into the `dims` of every config.pbtxt."""
+def _fit_configs(folder: Path, spec: PlateSpec, fastest: str) -> None:
+    """Write the spec's sizes into the `dims` of every config.pbtxt.
+
+    Args:
+        fastest: ONNX for the OpenVINO backend, which runs INT8 well.
+    """
     sizes = {
         contract.IMAGE: spec.image_shape,
         contract.CHAR_IDS: (spec.time_steps,),
@@ -183,6 +158,8 @@ def _fit_configs(folder: Path, spec: PlateSpec) -> None:
             text = re.sub(
                 rf'(name: "{name}"\s+data_type: \w+\s+dims: )\[[^\]]*\]', rf"\g<1>[ {dims} ]", text
             )
+        if path.name == "openvino.pbtxt":
+            text = re.sub(r'(default_model_filename: )"[^"]*"', rf'\g<1>"{fastest}"', text)
         if text != before:
             _replace(path, text.encode("utf-8"))
 
@@ -215,6 +192,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exported ONNX (default: the one in model_repository/lprnet/1)",
     )
     parser.add_argument(
+        "--int8",
+        type=Path,
+        metavar="FILE",
+        help="its INT8 form, which the CPU engine prefers (default: none beside --onnx)",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
@@ -224,10 +207,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Assemble and say what was assembled."""
-    done = assemble(args.onnx, args.out)
+    done = assemble(args.onnx, args.out, args.int8)
     record, spec = done.record, done.spec
+    int8 = "" if done.int8_record is None else " and int8"
     print(
-        f"{done.folder}: {record['network']} {record['precision']}, "
+        f"{done.folder}: {record['network']} {record['precision']}{int8}, "
         f"{len(spec.charset)} characters, T = {spec.time_steps}, "
         f"probe plate {record['probe']['plate']} ({record['probe']['confidence']:.3f})"
     )

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +24,7 @@ from half import to_half
 from tensorrt_network import FLAVOURS, PlanBuilder, Profile, find_tensorrt
 
 from lprnet.contract import MAX_BATCH_GPU
-from lprnet.engine_record import EngineRecord, record_path
+from lprnet.engine_record import EngineRecord, gpu, record_path
 from lprnet.errors import LprnetError
 from lprnet.model_file import ModelError, ModelFacts, read_model_file, tensors, verify
 
@@ -101,24 +100,6 @@ def _typed(data: bytes, facts: ModelFacts, precision: str, name: str) -> bytes:
     if precision == "int8":
         raise ModelError(f"{name} is {facts.precision}: make the INT8 ONNX with `lprnet quantize`")
     raise ModelError(f"{name} is {facts.precision}: give the FP32 export to build {precision}")
-
-
-def gpu() -> tuple[str, str]:
-    """(name, compute capability) of the first GPU, as nvidia-smi prints them; empty without."""
-    try:
-        run = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return "", ""
-    if run.returncode != 0 or not run.stdout.strip():
-        return "", ""
-    name, _, capability = run.stdout.splitlines()[0].rpartition(",")
-    return name.strip(), capability.strip()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

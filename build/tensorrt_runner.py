@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from build_engine import gpu
 from runtimes import Answer, UInt8Array
 from tensorrt_network import EngineError, find_tensorrt
 
-from lprnet.engine_record import EngineRecordError, read_record
+from lprnet.engine_record import EngineRecordError, gpu, read_record
 from lprnet.model_file import ModelFacts, tensors
 
 

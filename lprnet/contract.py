@@ -54,6 +54,10 @@ MODEL_FILE: Final = "model.onnx"
 INT8_MODEL_FILE: Final = "model_int8.onnx"
 """Its INT8 form, where there is one."""
 
+PROBE_TOLERANCE: Final = 0.05
+"""Most that the confidence in the probe picture may differ between forms of the same weights:
+FP16 and INT8 engines differ a little from the one that recorded the answer."""
+
 MODEL_RECORD_FILE: Final = "model.json"
 """Name of the record beside `model.onnx`: file digest, spec, version, parity figures. Any other
 ONNX has its own, its name with this suffix."""

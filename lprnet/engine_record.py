@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ def read_record(plan: Path) -> EngineRecord:
         record = EngineRecord.from_json(path.read_text(encoding="utf-8"))
         digest = hashlib.sha256(plan.read_bytes()).hexdigest()
     except (OSError, UnicodeDecodeError) as error:
-        raise EngineRecordError(f"cannot read {path.name} or its plan: {error}") from error
+        raise EngineRecordError(
+            f"cannot read {path.name} or its plan: {error}: {REBUILD}"
+        ) from error
     if digest != record.plan_sha256:
         raise EngineRecordError(f"{plan.name} is not the plan of {path.name}: {REBUILD}")
     return record
@@ -152,6 +155,24 @@ def check_record(
                 f"the plan was built for {what} {_short(theirs)}, here it is {_short(ours)}: "
                 f"{REBUILD}"
             )
+
+
+def gpu() -> tuple[str, str]:
+    """(name, compute capability) of the first GPU, as nvidia-smi prints them; empty without."""
+    try:
+        run = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return "", ""
+    if run.returncode != 0 or not run.stdout.strip():
+        return "", ""
+    name, _, capability = run.stdout.splitlines()[0].rpartition(",")
+    return name.strip(), capability.strip()
 
 
 def _same_version(built: str, server: str) -> bool:

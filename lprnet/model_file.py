@@ -64,6 +64,11 @@ class ModelFacts:
     metadata: dict[str, str]
 
     @property
+    def description(self) -> str:
+        """Network, precision and version in a few words, for logs."""
+        return f"{self.network} {self.precision} {self.version}"
+
+    @property
     def temperature(self) -> float:
         """What the logits are divided by before the softmax."""
         return float(self.metadata.get(contract.META_TEMPERATURE, "1.0"))

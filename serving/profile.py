@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lprnet import contract
+from lprnet.errors import LprnetError
 from serving.errors import PreflightError
 from serving.find import Installation
+from serving.plan_check import PLAN, GpuMachine, check_plan, read_machine
 from serving.python_environment import Packages
 
 PROFILES: Final = ("tensorrt", "cpu", "openvino", "onnxruntime")
 """In order of preference; each but the first has a configs/PROFILE.pbtxt."""
-
-PLAN: Final = "model.plan"
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,23 @@ def gpu_present(devices: Path = Path("/dev")) -> bool:
 
 
 def choose_profile(
-    installation: Installation, packages: Packages, repository: Path, requested: str, *, gpu: bool
+    installation: Installation,
+    packages: Packages,
+    repository: Path,
+    requested: str,
+    *,
+    gpu: bool,
+    machine: Callable[[Installation], GpuMachine] = read_machine,
 ) -> Profile:
     """The requested profile, or for "auto" the first that can run here.
 
+    Args:
+        machine: tells what a plan must have been built for; asked only where one is served.
+
     Raises:
-        PreflightError: when the requested one, or none, can run.
+        PreflightError: when the requested one, or none, can run; or when the choice falls on a
+            plan that was built for something else. It would be slow to serve the CPU engine then
+            without a word.
     """
     obstacles = {
         "tensorrt": _tensorrt_obstacle(installation, repository, gpu=gpu),
@@ -56,14 +67,31 @@ def choose_profile(
     if requested == "auto":
         for name in PROFILES:
             if obstacles[name] is None:
-                return Profile(name)
+                return _checked(name, installation, repository, machine)
         raise PreflightError(f"no engine can run here: {obstacles['cpu']}")
     if requested not in obstacles:
         raise PreflightError(f"there is no profile {requested!r}: choose {', '.join(PROFILES)}")
     obstacle = obstacles[requested]
     if obstacle is not None:
         raise PreflightError(f"profile {requested} cannot run here: {obstacle}")
-    return Profile(requested)
+    return _checked(requested, installation, repository, machine)
+
+
+def _checked(
+    name: str,
+    installation: Installation,
+    repository: Path,
+    machine: Callable[[Installation], GpuMachine],
+) -> Profile:
+    if name == "tensorrt":
+        try:
+            check_plan(repository / contract.ENGINE_MODEL / "1", machine(installation))
+        except LprnetError as error:
+            raise PreflightError(
+                f"{contract.ENGINE_MODEL}/1/{PLAN} cannot be served: {error}; "
+                "or serve without a GPU: --profile cpu"
+            ) from error
+    return Profile(name)
 
 
 def _tensorrt_obstacle(installation: Installation, repository: Path, *, gpu: bool) -> str | None:
@@ -74,13 +102,6 @@ def _tensorrt_obstacle(installation: Installation, repository: Path, *, gpu: boo
         return "this tritonserver has no TensorRT backend: use NVIDIA's tritonserver container"
     if not (folder / PLAN).is_file():
         return f"{contract.ENGINE_MODEL}/1/{PLAN} is missing: build it with `lprnet engine`"
-    try:
-        plan = json.loads((folder / f"{PLAN}.json").read_text(encoding="utf-8"))
-        onnx = json.loads((folder / contract.MODEL_RECORD_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"the record {PLAN}.json beside the plan is missing: build it with `lprnet engine`"
-    if plan.get("onnx_sha256") != onnx.get("onnx_sha256"):
-        return "the plan was built from another ONNX: build it again with `lprnet engine`"
     return None
 
 

@@ -7,6 +7,8 @@ the text that it wants to be read (`paint`).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -90,6 +92,17 @@ def build_onnx(
 
 
 def write_onnx(path: Path, spec: PlateSpec = DEFAULT_SPEC) -> Path:
-    """A complete, signed sample."""
+    """A complete, signed sample, and the record of a passed parity beside it."""
     path.write_bytes(sign(build_onnx(spec), spec, network="sample", precision="fp32"))
+    write_record(path)
     return path
+
+
+def write_record(path: Path, *, passed: bool = True) -> None:
+    """What `lprnet parity` writes beside an ONNX, without figures."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    values = {
+        "onnx_sha256": digest,
+        "parity": {"passed": passed, "reference": "painted", "rows": []},
+    }
+    path.with_suffix(".json").write_text(json.dumps(values), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import filecmp
 import json
 import re
@@ -10,21 +11,25 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import onnx
 import pytest
 from google.protobuf import text_format
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from tritonclient.grpc import model_config_pb2 as pb
 
 import lprnet
 from lprnet import contract
 from lprnet.charset import TAO_US_CHARSET
+from lprnet.engine_record import record_path
 from lprnet.errors import LprnetError
+from lprnet.model_file import verify_file
 from lprnet.plate_spec import DEFAULT_SPEC, PlateSpec
 from lprnet_cli import VERBS, load_verb, main
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from onnx_samples import build_onnx, sign, write_onnx
+from onnx_samples import build_onnx, sign, write_onnx, write_record
+from test_engine_record import PLAN, RECORD
 
 OTHER_SPEC = PlateSpec(charset=TAO_US_CHARSET, blank=0, time_steps=24, rows=1)
 PYTHON_MODELS = (contract.ENGINE_MODEL, contract.DECODER_MODEL, contract.IMAGE_DECODER_MODEL)
@@ -83,22 +88,123 @@ def test_other_weights_drop_the_plan_built_from_the_old_ones(
 ) -> None:
     out = assemble.assemble(sample, tmp_path / "out").folder
     plan = engine_part(out, "model.plan")
-    plan.write_bytes(b"a plan")
+    plan.write_bytes(PLAN)
+    digest = json.loads(engine_part(out, contract.MODEL_RECORD_FILE).read_text())["onnx_sha256"]
+    record_path(plan).write_text(dataclasses.replace(RECORD, onnx_sha256=digest).to_json())
     assemble.assemble(sample, out)
     assert plan.exists()
     assemble.assemble(write_onnx(tmp_path / "other.onnx", OTHER_SPEC), out)
+    assert not plan.exists()
+    assert not record_path(plan).exists()
+    plan.write_bytes(PLAN)  # without a record nobody can tell what it is
+    assemble.assemble(sample, out)
     assert not plan.exists()
 
 
 def test_what_the_export_recorded_is_kept(
     assemble: ModuleType, sample: Path, tmp_path: Path
 ) -> None:
-    first = assemble.assemble(sample, tmp_path / "out").record
-    beside = {"onnx_sha256": first["onnx_sha256"], "parity": {"identical": 1.0}}
+    beside = json.loads(sample.with_suffix(".json").read_text())
+    beside["temperature"] = 1.3
     sample.with_suffix(".json").write_text(json.dumps(beside))
-    assert assemble.assemble(sample, tmp_path / "out").record["parity"] == {"identical": 1.0}
-    sample.with_suffix(".json").write_text(json.dumps({**beside, "onnx_sha256": "another"}))
-    assert "parity" not in assemble.assemble(sample, tmp_path / "out").record
+    record = assemble.assemble(sample, tmp_path / "out").record
+    assert record["temperature"] == 1.3
+    assert record["parity"] == beside["parity"]
+
+
+def record_of_another(path: Path) -> None:
+    values = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**values, "onnx_sha256": "another"}))
+
+
+UNPROVEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no record": (lambda path: path.with_suffix(".json").unlink(), "is not proven yet: run"),
+    "a record without parity": (
+        lambda path: path.with_suffix(".json").write_text("{}") and None,
+        "is not proven yet: run",
+    ),
+    "another file's record": (record_of_another, "is not proven yet: run"),
+    "failed": (lambda path: write_record(path, passed=False), "failed the last"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "reason"), UNPROVEN.values(), ids=list(UNPROVEN))
+def test_nothing_unproven_is_assembled(
+    assemble: ModuleType, sample: Path, tmp_path: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    spoil(sample)
+    with pytest.raises(LprnetError, match=rf"sample\.onnx {reason} `lprnet parity .*sample\.onnx"):
+        assemble.assemble(sample, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def pair(sample: Path) -> tuple[Path, Path]:
+    """The sample and what stands for its INT8 form: the same graph, signed as such."""
+    int8 = sample.with_name("sample_int8.onnx")
+    write_int8(int8, source=verify_file(sample).weights_digest)
+    return sample, int8
+
+
+def write_int8(
+    path: Path, source: str, spec: PlateSpec = DEFAULT_SPEC, less_sure: float = 0.1
+) -> None:
+    extra = {contract.META_SOURCE: source}
+    model = build_onnx(spec)
+    half = next(tensor for tensor in model.graph.initializer if tensor.name == "half")
+    half.CopyFrom(numpy_helper.from_array(np.float32(less_sure), "half"))
+    path.write_bytes(sign(model, spec, network="sample", precision="int8", extra=extra))
+    write_record(path)
+
+
+def test_int8_lies_beside_with_its_own_record(
+    assemble: ModuleType, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    done = assemble.assemble(pair[0], tmp_path / "out", pair[1])
+    for source, name, precision in zip(
+        pair, ("model", "model_int8"), ("fp32", "int8"), strict=True
+    ):
+        placed = engine_part(done.folder, f"{name}.onnx")
+        assert placed.read_bytes() == source.read_bytes()
+        record = json.loads(placed.with_suffix(".json").read_text())
+        assert record["precision"] == precision
+        assert record["probe"]["plate"] == done.record["probe"]["plate"]
+    assert default_file(done.folder, "openvino") == "model_int8.onnx"
+    assert default_file(done.folder, "onnxruntime") == "model.onnx"
+    # Other weights come alone: the old INT8 form must not be served in their place.
+    assemble.assemble(write_onnx(tmp_path / "other.onnx", OTHER_SPEC), done.folder)
+    assert not list(engine_part(done.folder, "").glob("model_int8.*"))
+    assert default_file(done.folder, "openvino") == "model.onnx"
+
+
+def default_file(repository: Path, profile: str) -> str:
+    path = repository / contract.ENGINE_MODEL / "configs" / f"{profile}.pbtxt"
+    config = text_format.Parse(path.read_text(), pb.ModelConfig())
+    return str(config.default_model_filename)
+
+
+def test_int8_of_other_weights_or_unproven_is_refused(
+    assemble: ModuleType, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    fp32, int8 = pair
+    out = tmp_path / "out"
+    with pytest.raises(LprnetError, match=r"sample_int8\.onnx is int8: name it with --int8"):
+        assemble.assemble(int8, out)
+    with pytest.raises(LprnetError, match=r"sample\.onnx is fp32: name it with --onnx"):
+        assemble.assemble(fp32, out, fp32)
+    write_record(int8, passed=False)
+    with pytest.raises(LprnetError, match=r"sample_int8\.onnx failed the last .*--int8"):
+        assemble.assemble(fp32, out, int8)
+    write_int8(int8, source="of others")
+    with pytest.raises(LprnetError, match=r"sample_int8\.onnx was not made from sample\.onnx"):
+        assemble.assemble(fp32, out, int8)
+    write_int8(int8, source=verify_file(fp32).weights_digest, spec=PlateSpec(blank=0))
+    with pytest.raises(LprnetError, match=r"sample_int8\.onnx was exported for another plate spec"):
+        assemble.assemble(fp32, out, int8)
+    write_int8(int8, source=verify_file(fp32).weights_digest, less_sure=0.9)
+    with pytest.raises(LprnetError, match=r"sample_int8\.onnx reads the probe picture as"):
+        assemble.assemble(fp32, out, int8)
+    assert not out.exists()
 
 
 def signed(model: onnx.ModelProto, spec: PlateSpec = DEFAULT_SPEC) -> bytes:

@@ -132,8 +132,14 @@ def test_cpu_engines(profile: str) -> None:
     assert config.backend == {"cpu": "python"}.get(profile, profile)
     assert config.max_batch_size == contract.MAX_BATCH_CPU
     assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
-    if profile != "cpu":
-        assert config.default_model_filename == "model.onnx"
+    folder = REPOSITORY / contract.ENGINE_MODEL / "1"
+    int8 = (folder / contract.INT8_MODEL_FILE).is_file()
+    if profile == "cpu":
+        assert config.parameters["model_file"].string_value == "auto"
+    elif profile == "openvino" and int8:
+        assert config.default_model_filename == contract.INT8_MODEL_FILE
+    else:
+        assert config.default_model_filename == contract.MODEL_FILE
 
 
 def test_limits_of_pictures_are_parameters_with_the_core_s_values() -> None:

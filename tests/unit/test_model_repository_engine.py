@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,14 +10,16 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import lprnet
 from lprnet import contract
 from lprnet.charset import TAO_US_CHARSET
 from lprnet.ctc import decode
 from lprnet.errors import LprnetError, SpecError
+from lprnet.model_file import ModelError
 from lprnet.plate_spec import DEFAULT_SPEC, PlateSpec
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from onnx_samples import build_onnx, paint, sign, write_onnx
+from onnx_samples import build_onnx, paint, sign, write_onnx, write_record
 
 ENGINE_FOLDER = Path(__file__).resolve().parents[2] / "model_repository" / "lprnet" / "1"
 
@@ -40,50 +41,60 @@ model_file = load_module("lprnet_model_file")
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Version folder of an assembled engine."""
-    path = write_onnx(tmp_path / "model.onnx")
-    facts = {
-        "onnx_sha256": model_file.hashlib.sha256(path.read_bytes()).hexdigest(),
-        "plate_spec_digest": DEFAULT_SPEC.digest,
-        "network": "sample",
-        "precision": "fp32",
-        "version": "1",
-    }
-    (tmp_path / contract.MODEL_RECORD_FILE).write_text(json.dumps(facts))
+    write_onnx(tmp_path / contract.MODEL_FILE)
     (tmp_path / contract.SPEC_FILE).write_text(DEFAULT_SPEC.to_json())
     return tmp_path
 
 
 def test_files_of_one_kin_are_taken(folder: Path) -> None:
-    model = model_file.read_model_file(folder / "model.onnx")
-    assert model.spec == DEFAULT_SPEC
-    assert model.description == "sample fp32 1"
+    facts = model_file.check_model_file(folder / "model.onnx")
+    assert facts.spec == DEFAULT_SPEC
+    assert facts.description == f"sample fp32 {lprnet.__version__}"
 
 
 @pytest.mark.parametrize("name", ["model.onnx", contract.MODEL_RECORD_FILE, contract.SPEC_FILE])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(SpecError, match=name):
-        model_file.read_model_file(folder / "model.onnx")
+    with pytest.raises(LprnetError, match=name):
+        model_file.check_model_file(folder / "model.onnx")
 
 
 def test_an_onnx_that_was_replaced_is_refused(folder: Path) -> None:
     with (folder / "model.onnx").open("ab") as file:
         file.write(b"\0")
     with pytest.raises(SpecError, match=r"model\.onnx is not the file that model\.json names"):
-        model_file.read_model_file(folder / "model.onnx")
+        model_file.check_model_file(folder / "model.onnx")
+
+
+def test_an_onnx_that_was_edited_with_its_record_is_refused(folder: Path) -> None:
+    """The seal in the file itself is checked too, by the builder's own function."""
+    path = folder / "model.onnx"
+    path.write_bytes(path.read_bytes().replace(b"sample", b"simple"))
+    write_record(path)
+    with pytest.raises(ModelError, match=r"model\.onnx: .* changed after it was signed"):
+        model_file.check_model_file(path)
+
+
+def test_int8_is_served_where_openvino_runs_it(folder: Path) -> None:
+    fp32, int8 = folder / contract.MODEL_FILE, folder / contract.INT8_MODEL_FILE
+    assert model_file.model_path(folder, "auto", "openvino") == fp32
+    int8.touch()
+    assert model_file.model_path(folder, "auto", "openvino") == int8
+    assert model_file.model_path(folder, "auto", "onnxruntime") == fp32
+    assert model_file.model_path(folder, "model.onnx", "openvino") == fp32
 
 
 def test_a_plate_spec_of_other_weights_is_refused(folder: Path) -> None:
     (folder / contract.SPEC_FILE).write_text(PlateSpec(charset=TAO_US_CHARSET).to_json())
     with pytest.raises(SpecError, match=r"is not the plate spec of model\.onnx"):
-        model_file.read_model_file(folder / "model.onnx")
+        model_file.check_model_file(folder / "model.onnx")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"onnx_sha256": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"plate_spec_digest": 1}'])
 def test_a_record_that_is_none_is_refused(folder: Path, text: str) -> None:
     (folder / contract.MODEL_RECORD_FILE).write_text(text)
     with pytest.raises(SpecError, match=r"model\.json is no record"):
-        model_file.read_model_file(folder / "model.onnx")
+        model_file.check_model_file(folder / "model.onnx")
 
 
 @pytest.mark.parametrize("runtime", engine.RUNTIMES)

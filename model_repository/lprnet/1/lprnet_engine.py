@@ -77,6 +77,22 @@ def usable_cpus() -> int:
     return max(1, min(count, int(quota) // int(period)))
 
 
+def choose_runtime(wanted: str) -> str:
+    """`wanted` where it is installed; for "auto" the first of `RUNTIMES` that is.
+
+    Raises:
+        LprnetError: when it, or none, is installed.
+    """
+    installed = [name for name in RUNTIMES if importlib.util.find_spec(name) is not None]
+    chosen = installed[:1] if wanted == "auto" else [wanted]
+    if not chosen or chosen[0] not in installed:
+        raise LprnetError(
+            f"the runtime {wanted!r} is not installed beside Triton's Python: "
+            f"pip install one of {', '.join(RUNTIMES)}"
+        )
+    return chosen[0]
+
+
 def load_engine(path: Path, spec: PlateSpec, options: EngineOptions) -> Engine:
     """Compile an ONNX, check its inputs and outputs, run the warm-up batches.
 
@@ -84,22 +100,16 @@ def load_engine(path: Path, spec: PlateSpec, options: EngineOptions) -> Engine:
         SpecError: when its tensors are not those of the contract and `spec`.
         LprnetError: when no runtime is installed or the runtime cannot read the file.
     """
-    installed = [name for name in RUNTIMES if importlib.util.find_spec(name) is not None]
-    wanted = installed[:1] if options.runtime == "auto" else [options.runtime]
-    if not wanted or wanted[0] not in installed:
-        raise LprnetError(
-            f"the runtime {options.runtime!r} is not installed beside Triton's Python: "
-            f"pip install one of {', '.join(RUNTIMES)}"
-        )
+    runtime = choose_runtime(options.runtime)
     threads = options.threads if options.threads > 0 else usable_cpus()
-    loader = _OpenVino if wanted[0] == "openvino" else _OnnxRuntime
+    loader = _OpenVino if runtime == "openvino" else _OnnxRuntime
     try:
         engine = loader(path, spec, options, threads)
     except LprnetError:
         raise
     except Exception as error:  # ONNX Runtime's errors have no common base of their own
         reason = str(error).strip().splitlines()[-1].replace(str(path), path.name)
-        raise LprnetError(f"{wanted[0]} cannot run {path.name}: {reason}") from error
+        raise LprnetError(f"{runtime} cannot run {path.name}: {reason}") from error
     for size in options.warmup_batches:
         engine.infer(np.zeros((size, *spec.image_shape), np.uint8))
     return engine

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from lprnet_engine import EngineOptions, load_engine
-from lprnet_model_file import read_model_file
+from lprnet_engine import EngineOptions, choose_runtime, load_engine
+from lprnet_model_file import check_model_file, model_path
 
 from lprnet import contract
 from lprnet.errors import LprnetError
@@ -26,18 +26,19 @@ class TritonPythonModel:
             for key, value in json.loads(args["model_config"])["parameters"].items()
         }
         folder = Path(args["model_repository"]) / args["model_version"]
-        options = EngineOptions(
-            runtime=parameters["runtime"],
-            threads=int(parameters["threads"]),
-            hint=parameters["performance_hint"],
-            cache_dir=parameters["cache_dir"],
-        )
         try:
-            model = read_model_file(folder / parameters["model_file"])
-            self._engine = load_engine(model.path, model.spec, options)
+            options = EngineOptions(
+                runtime=choose_runtime(parameters["runtime"]),
+                threads=int(parameters["threads"]),
+                hint=parameters["performance_hint"],
+                cache_dir=parameters["cache_dir"],
+            )
+            path = model_path(folder, parameters["model_file"], options.runtime)
+            facts = check_model_file(path)
+            self._engine = load_engine(path, facts.spec, options)
         except LprnetError as error:
             raise pb_utils.TritonModelException(str(error)) from None
-        pb_utils.Logger.log_info(f"engine: {self._engine.description}, {model.description}")
+        pb_utils.Logger.log_info(f"engine: {self._engine.description}, {facts.description}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Requests of `image` UINT8 [n, 3, 48, 96] -> as many responses, in order.
