@@ -44,11 +44,14 @@ class EngineReader:
         """`ask(index, batch)`; the second function is not for this reader."""
         sys.path.append(str(self.folder))
         engine_module = importlib.import_module("lprnet_engine")
+        file_module = importlib.import_module("lprnet_model_file")
+        runtime = engine_module.choose_runtime(self.parameters["runtime"])
+        path = file_module.model_path(self.folder, self.parameters["model_file"], runtime)
         engine = engine_module.load_engine(
-            self.folder / self.parameters["model_file"],
+            path,
             PlateSpec.from_file(self.folder / contract.SPEC_FILE),
             engine_module.EngineOptions(
-                runtime=self.parameters["runtime"],
+                runtime=runtime,
                 threads=int(self.parameters["threads"]),
                 hint=self.parameters["performance_hint"],
                 cache_dir=self.parameters["cache_dir"],
