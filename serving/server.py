@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 import urllib.request
-from dataclasses import replace
 from types import TracebackType
 from typing import Final
 
@@ -14,7 +12,8 @@ import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
 from serving import preflight
-from serving.errors import PreflightError, ProbeError, ServingError, StartError
+from serving.addresses import listens, reachable, resolve_ports
+from serving.errors import ProbeError, ServingError, StartError
 from serving.find import Installation, find_server
 from serving.guard import GRACE_S, KILL_NOW, KILL_TIMEOUT_S
 from serving.launch import KEY_HEADER, Launched, begin_stop, launch, stop
@@ -67,17 +66,17 @@ class TritonServer:
     @property
     def grpc_url(self) -> str:
         """`HOST:PORT` for clients."""
-        return f"{_reachable(self.options.host)}:{self.options.grpc_port}"
+        return f"{reachable(self.options.host)}:{self.options.grpc_port}"
 
     @property
     def http_url(self) -> str:
         """`http://HOST:PORT`."""
-        return f"http://{_reachable(self.options.host)}:{self.options.http_port}"
+        return f"http://{reachable(self.options.host)}:{self.options.http_port}"
 
     @property
     def metrics_url(self) -> str:
         """Address of Triton's Prometheus metrics."""
-        host = _reachable(self.options.metrics_host)
+        host = reachable(self.options.metrics_host)
         return f"http://{host}:{self.options.metrics_port}/metrics"
 
     @property
@@ -248,12 +247,12 @@ class TritonServer:
             return None
 
     def _wait_until_ready(self, deadline: float) -> None:
-        address = (_reachable(self.options.host), self.options.grpc_port)
+        address = (reachable(self.options.host), self.options.grpc_port)
         while time.monotonic() < deadline:
             if not self.running:
                 raise StartError(self._why_ended())
             # A channel that is opened too early waits a second before it tries again.
-            if _listens(address) and self._says_ready():
+            if listens(address) and self._says_ready():
                 return
             time.sleep(POLL_S)
         raise StartError(
@@ -291,40 +290,3 @@ class TritonServer:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
-
-
-def _reachable(host: str) -> str:
-    """Address at which this machine reaches a server that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-
-
-def _listens(address: tuple[str, int]) -> bool:
-    try:
-        with socket.create_connection(address, timeout=1):
-            return True
-    except OSError:
-        return False
-
-
-def resolve_ports(options: ServerOptions) -> ServerOptions:
-    """Replace each port 0 by a free one; check that the others are free."""
-    chosen: list[int] = []
-    for what, host, port, option in (
-        ("gRPC", options.host, options.grpc_port, "--grpc-port"),
-        ("HTTP", options.host, options.http_port, "--http-port"),
-        ("metrics", options.metrics_host, options.metrics_port, "--metrics-port"),
-        ("health", options.health_host, options.health_port, "--health-port"),
-    ):
-        if port in chosen and port != 0:
-            raise PreflightError(f"{option} {port} is another port of this server already")
-        if port != 0:
-            preflight.check_port(what, host, port, option)
-        chosen.append(port if port != 0 else preflight.free_port(host, chosen))
-    grpc_port, http_port, metrics_port, health_port = chosen
-    return replace(
-        options,
-        grpc_port=grpc_port,
-        http_port=http_port,
-        metrics_port=metrics_port,
-        health_port=health_port,
-    )

@@ -18,6 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
 
+from serving.addresses import reachable
 from serving.errors import ProbeError, ServingError
 from serving.guard import KILL_TIMEOUT_S
 from serving.options import ServerOptions
@@ -88,8 +89,7 @@ class Watchdog:
     def health_url(self) -> str:
         """`http://HOST:PORT` of /healthz, /readyz and /metrics."""
         options = self.server.options
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.health_host, options.health_host)
-        return f"http://{host}:{options.health_port}"
+        return f"http://{reachable(options.health_host)}:{options.health_port}"
 
     def start(self) -> None:
         """Start the server and watch it on a thread."""

@@ -131,7 +131,12 @@ def test_it_starts_again_on_the_same_ports(repository: Path) -> None:
 def test_onnx_runtime_takes_over_where_openvino_is_not_wanted(repository: Path) -> None:
     config = repository / contract.ENGINE_MODEL / "configs" / "cpu.pbtxt"
     text = config.read_text()
-    config.write_text(text.replace('string_value: "auto"', 'string_value: "onnxruntime"'))
+    config.write_text(
+        text.replace(
+            'key: "runtime" value: { string_value: "auto"',
+            'key: "runtime" value: { string_value: "onnxruntime"',
+        )
+    )
     assert config.read_text() != text
     # The probe's answer was recorded with OpenVINO: both runtimes read the same.
     with TritonServer(options_for(repository)) as server:

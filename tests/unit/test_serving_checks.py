@@ -18,6 +18,7 @@ from lprnet import contract
 from lprnet.engine_record import EngineRecord, record_path
 from lprnet.plate_spec import DEFAULT_SPEC
 from serving import preflight
+from serving.addresses import resolve_ports
 from serving.errors import PreflightError
 from serving.find import STUB, Installation, find_server
 from serving.launch import KEY_HEADER, server_command
@@ -30,7 +31,6 @@ from serving.python_environment import (
     read_packages,
     server_environment,
 )
-from serving.server import resolve_ports
 from serving.server_log import ServerLog
 
 WITH_OPENVINO = Packages(numpy="1.26.4", openvino="2026.4.1", onnxruntime=None, cv2="yes")
