@@ -93,6 +93,19 @@ evaluate: setup-train  ## accuracy on labelled sets (ARGS="SET...")
 docs: setup-dev  ## API pages from the docstrings, in out/docs
 	@$(BIN)/pdoc --docformat google --output-directory out/docs clients lprnet
 
+bench: setup-load $(VENDORED)  ## engine, ensembles and peer side by side: out/bench/report.html
+	@$(BIN)/lprnet bench $(ARGS)
+
+locust: setup-load $(VENDORED)  ## four shapes of load, headless: out/locust/
+	@$(BIN)/python -m load_tests.locust_run $(ARGS)
+
+perf: setup-load $(VENDORED)  ## perf_analyzer sweeps: out/perf/
+	@PYTHON=$(PYTHON) scripts/debian_packages.sh load
+	@$(BIN)/python -m load_tests.perf $(ARGS)
+
+chaos: setup-dev $(VENDORED)  ## faults under load, the long form: out/chaos/
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 lock: $(VENV)/bin/python  ## pin everything anew in requirements.lock
 	@$(PIP) uv==0.13.9
 	@$(BIN)/uv pip compile --quiet --universal --all-extras --no-annotate --python-version 3.11 \

@@ -188,6 +188,11 @@ def test_geometry_is_the_reference_rule() -> None:
     assert np.array_equal(to_crop(same), same.transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_both_ways_to_a_crop_agree(name: str) -> None:
+    assert np.array_equal(load_crop(FORMATS[name]), to_crop(decode_image(FORMATS[name])))
+
+
 def test_load_crop() -> None:
     crop = load_crop(FORMATS["PNG"])
     assert crop.shape == (3, 48, 96)
