@@ -14,6 +14,7 @@ _PICTURE = re.compile(
     re.DOTALL,
 )
 _STUB_DIED = "Stub process"  # Triton's INTERNAL while a Python model waits to be brought back
+_NOBODY_LISTENS = "failed to connect to all addresses"  # gRPC's words
 _RESTRICTED = "This protocol is restricted"  # said with UNAVAILABLE, yet it will not pass
 _REGION_GONE = "Unable to find shared memory region"  # the server was started anew
 
@@ -28,6 +29,10 @@ class ConfigurationError(ClientError, ValueError):
 
 class ServerUnavailable(ClientError):
     """Nobody answers at the address, or the server refuses for now (UNAVAILABLE)."""
+
+
+class ServerUnreachable(ServerUnavailable):
+    """Nobody listens at the address: it is down, being started anew, or another one."""
 
 
 class DeadlineExceeded(ClientError):
@@ -94,7 +99,9 @@ def from_triton(error: TritonException, url: str) -> ClientError:
     if _RESTRICTED in message:
         return AccessDenied(code, message)
     if code == "UNAVAILABLE":
-        return ServerUnavailable(f"the server at {url} is not available: {message}")
+        nobody = _NOBODY_LISTENS in message
+        kind = ServerUnreachable if nobody else ServerUnavailable
+        return kind(f"the server at {url} is not available: {message}")
     if code == "DEADLINE_EXCEEDED":
         return DeadlineExceeded(f"the server at {url} did not answer in time")
     if code == "CANCELLED":

@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from clients.errors import ClientError, is_transient
+from clients.errors import ClientError, ServerUnreachable, is_transient
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class RetryPolicy:
         first_delay_s: before the second attempt; doubles with every further one.
         max_delay_s: the delay grows no further.
         budget: retries that may be spent before successes earn new ones, over all calls of a
-            client. It keeps clients from multiplying the load of a server that is drowning.
-            0 switches retries off.
+            client. It keeps clients from multiplying the load of a server that is drowning, so
+            attempts to reach a server that is down cost nothing of it. 0 switches retries off.
         earned_per_success: what a successful call puts back into the budget.
     """
 
     first_delay_s: float = 0.05
     max_delay_s: float = 1.0
-    budget: float = 100.0
+    budget: float = 1000.0
     earned_per_success: float = 0.1
 
     def delay_s(self, attempt: int) -> float:
@@ -56,12 +56,16 @@ class RetryBudget:
         """Retries so far."""
         return self._spent
 
-    def take(self) -> bool:
-        """Spend one retry; False when none is left."""
+    def take(self, *, free: bool = False) -> bool:
+        """Spend one retry; False when none is left.
+
+        Args:
+            free: count it without charging it, since it puts no load on anybody.
+        """
         with self._lock:
-            if self._left < 1:
+            if self.policy.budget < 1 or (self._left < 1 and not free):
                 return False
-            self._left -= 1
+            self._left -= 0 if free else 1
             self._spent += 1
             return True
 
@@ -97,7 +101,9 @@ class Attempts:
         """
         pause = self._budget.policy.delay_s(self._failed)
         self._failed += 1
-        if not is_transient(error) or pause >= self.left_s or not self._budget.take():
+        if not is_transient(error) or pause >= self.left_s:
+            raise error
+        if not self._budget.take(free=isinstance(error, ServerUnreachable)):
             raise error
         return pause
 

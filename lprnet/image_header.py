@@ -31,6 +31,7 @@ class ImageHeader:
         width_px, height_px: as stored, before EXIF orientation.
         has_alpha: whether the pixels carry transparency.
         orientation: EXIF orientation 1..8, 1 = upright.
+        end: where the picture ends in the file; a decoder must not look at what follows.
     """
 
     format: Format
@@ -38,6 +39,7 @@ class ImageHeader:
     height_px: int
     has_alpha: bool
     orientation: int = UPRIGHT
+    end: int | None = None
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -110,6 +112,7 @@ def _png(data: bytes) -> ImageHeader:
         raise ImageError("corrupt", "the PNG picture is corrupt: its header chunk is missing")
     has_alpha = colour in (4, 6)
     orientation = UPRIGHT
+    has_pixels = False
     at = 8
     while True:
         if at + 12 > len(data):
@@ -119,8 +122,11 @@ def _png(data: bytes) -> ImageHeader:
             has_alpha = True
         if kind == b"eXIf":
             orientation = read_orientation(data[at + 8 : at + 8 + length])
+        has_pixels |= kind == b"IDAT"
         if kind == b"IEND":
-            return ImageHeader("PNG", width, height, has_alpha, orientation)
+            if not has_pixels:
+                raise ImageError("corrupt", "the PNG picture is corrupt: it holds no image data")
+            return ImageHeader("PNG", width, height, has_alpha, orientation, end=at + 12 + length)
         at += 12 + length
 
 

@@ -92,7 +92,7 @@ READ = {
 def endless_png() -> bytes:
     """No image data, and behind the end what OpenCV takes for a chunk of 4 GB.
 
-    Seen to fail without `png_end.until_end`: no answer for 15 s.
+    Seen to fail where OpenCV is handed the bytes behind the end: no answer for 15 s.
     """
     data = png(CROP).replace(b"IDAT", b"IDmT")
     return data + b"\xff\xff\xff\xf0IDAT" + bytes(400)

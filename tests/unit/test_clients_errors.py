@@ -12,9 +12,12 @@ from clients.errors import (
     ModelNotFound,
     RegionLost,
     ServerError,
+    ServerUnavailable,
+    ServerUnreachable,
     from_words,
     is_transient,
 )
+from clients.retry import Attempts, RetryBudget, RetryPolicy
 
 CORE = Path(__file__).resolve().parents[2] / "lprnet"
 
@@ -44,3 +47,20 @@ def test_other_errors(code, words, kind, transient):
     assert type(error) is kind
     assert is_transient(error) == transient
     assert words in str(error)
+
+
+def test_a_server_that_is_down_costs_no_budget():
+    policy = RetryPolicy(first_delay_s=0.001, max_delay_s=0.001, budget=2)
+    budget = RetryBudget(policy)
+    attempts = Attempts(budget, timeout_s=10)
+    down, busy = ServerUnreachable("down"), ServerUnavailable("queue full")
+    for _ in range(50):
+        attempts.pause_s(down)
+    attempts.pause_s(busy)
+    attempts.pause_s(busy)
+    with pytest.raises(ServerUnavailable):
+        attempts.pause_s(busy)
+    assert budget.spent == 52
+    never = Attempts(RetryBudget(RetryPolicy(budget=0)), timeout_s=10)
+    with pytest.raises(ServerUnreachable):
+        never.pause_s(down)

@@ -160,6 +160,16 @@ def test_refused(data: bytes, reason: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_nothing_behind_the_end_of_a_png_is_read() -> None:
+    data = FORMATS["PNG"]
+    assert read_header(data + b"anything").end == len(data)
+    assert np.array_equal(decode_image(data + bytes(100)), decode_image(data))
+    header_only = data[:33] + data[-12:]
+    with pytest.raises(ImageError) as caught:
+        decode_image(header_only + b"\xff" * 4000)
+    assert caught.value.reason == "corrupt"
+
+
 def test_garbled_pixels_are_an_error_not_a_crash() -> None:
     data = bytearray(FORMATS["PNG"])
     middle = data.index(b"IDAT") + 8

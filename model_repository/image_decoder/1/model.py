@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
-from png_end import until_end
 
 from lprnet import contract
 from lprnet.errors import ImageError, LprnetError
@@ -109,9 +108,7 @@ class TritonPythonModel:
 
     def _decode(self, data: bytes) -> Outcome:
         try:
-            return load_crop(
-                until_end(data), self._spec.height_px, self._spec.width_px, self._limits
-            )
+            return load_crop(data, self._spec.height_px, self._spec.width_px, self._limits)
         except ImageError as error:
             return error
         except Exception:  # one odd file must not fail its neighbours
