@@ -13,6 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := requirements.lock
 IMAGES ?=
+TAG ?= 26.08-py3
 ARGS ?=
 
 .PHONY: help setup setup-serve setup-clients setup-train setup-build setup-load setup-dev \
@@ -89,6 +90,10 @@ train: setup-train fonts  ## train `small` (ARGS="--train SET... --val SET...")
 
 evaluate: setup-train  ## accuracy on labelled sets (ARGS="SET...")
 	@$(BIN)/lprnet evaluate $(ARGS)
+
+engine:  ## build the TensorRT plan inside NVIDIA's container (TAG=26.08-py3, ARGS="--precision fp16")
+	docker run --rm --gpus all --volume "$(CURDIR):/src" --workdir /src \
+		nvcr.io/nvidia/tritonserver:$(TAG) scripts/engine_in_container.sh $(ARGS)
 
 docs: setup-dev  ## API pages from the docstrings, in out/docs
 	@$(BIN)/pdoc --docformat google --output-directory out/docs clients lprnet

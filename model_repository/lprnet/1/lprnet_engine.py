@@ -163,6 +163,8 @@ class _OpenVino:
                 "PERFORMANCE_HINT": options.hint,
                 "INFERENCE_NUM_THREADS": threads,
                 "NUM_STREAMS": 1,
+                # A pinned thread waits behind whoever else uses its CPU, its sibling with it.
+                "ENABLE_CPU_PINNING": False,
                 # Without it a CPU with AMX computes in bf16 and answers otherwise than others.
                 "INFERENCE_PRECISION_HINT": "f32",
             },
