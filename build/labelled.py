@@ -16,10 +16,13 @@ from tqdm import tqdm
 from lprnet.ctc import decode
 from lprnet.errors import ImageError
 from lprnet.image import load_crop
+from lprnet.model_file import ModelError
 from lprnet.plate_spec import PlateSpec
 from training.data.records import DatasetError, read_set
 
 BATCH = 32
+HELD_OUT = 5
+"""One picture in so many of a set is kept out of calibration."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,58 @@ def join_sets(sets: Sequence[LabelledCrops]) -> LabelledCrops:
         tuple(text for s in sets for text in s.texts),
         tuple(digest for s in sets for digest in s.digests),
     )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Pictures by purpose; none serves two.
+
+    Attributes:
+        calibration: set the ranges.
+        selection: choose among recipes.
+        checks: judge the result.
+    """
+
+    calibration: LabelledCrops
+    selection: list[LabelledCrops]
+    checks: list[LabelledCrops]
+
+
+def split(data: Sequence[LabelledCrops], checks: Sequence[LabelledCrops], count: int) -> Parts:
+    """Calibration pictures, at most `count` and equally many of each set, and the others.
+
+    A fifth of every set is for choosing; without check sets another fifth is for judging.
+
+    Raises:
+        ModelError: when a check set shares a picture with the other data.
+    """
+    share = max(1, count // len(data))
+    calibration, selection, held_out = [], [], []
+    for labelled in data:
+        order = np.random.default_rng(0).permutation(len(labelled))
+        fifth = len(labelled) // HELD_OUT
+        choosing, judging, order = np.split(order, [fifth, fifth if checks else 2 * fifth])
+        if fifth:
+            selection.append(labelled.pick(choosing))
+            if not checks:
+                held_out.append(labelled.pick(judging))
+        calibration.append(labelled.pick(order[:share]))
+    joined = mixed(calibration)
+    for labelled in checks:
+        used = {digest for part in (joined, *selection) for digest in part.digests}
+        shared = set(labelled.digests) & used
+        if shared:
+            raise ModelError(
+                f"{labelled.name} shares {len(shared)} pictures with the calibration data: "
+                "check on pictures that calibration has not seen"
+            )
+    return Parts(joined, selection or [joined], list(checks) if checks else held_out)
+
+
+def mixed(sets: Sequence[LabelledCrops]) -> LabelledCrops:
+    """One set of several in random order, so that its first half holds some of each."""
+    joined = join_sets(sets)
+    return joined.pick(np.random.default_rng(0).permutation(len(joined)))
 
 
 def run_batches(runner: Runner, crops: UInt8Array, batch: int = BATCH) -> Answer:

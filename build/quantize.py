@@ -2,8 +2,9 @@
 
 Calibrates on labelled or synthetic sets, writes explicit Q/DQ that OpenVINO, ONNX Runtime and
 TensorRT all run, and fails when exact match drops by more than --max-drop points on a check set.
-Check sets may not share a picture with the calibration data. Without --check every fifth picture
-of --data is kept out of calibration and used instead.
+Of a few settings it takes the one that changes the answers least on a part of --data that does
+not calibrate; the check sets play no part in that choice and are measured once. They may not share
+a picture with --data. Without --check every fifth picture of --data is kept for it.
 
 Examples:
   lprnet quantize model.onnx --data data/train/eu data/train/us --out model_int8.onnx \\
@@ -23,9 +24,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 from export_onnx import tidy, write_model
-from labelled import BATCH, LabelledCrops, exact_match, join_sets, load_set, read_plates
+from labelled import BATCH, LabelledCrops, exact_match, load_set, read_plates, split
 from model_metadata import sign
-from quantizers import QUANTIZERS, Feed, check_form
+from quantizers import QUANTIZERS, Feed, check_form, quantize_nncf
+from recipes import RECIPES, Recipe, answers, disagreement, float_nodes
 from runtimes import OnnxRuntimeRunner, OpenVinoRunner, Runner
 
 from lprnet import contract
@@ -34,7 +36,6 @@ from lprnet.model_file import ModelError, ModelFacts, read_model_file, tensors, 
 
 DEFAULT_MAX_DROP = 0.3
 DEFAULT_CALIBRATION = 600
-HELD_OUT = 5
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,11 @@ class CheckRow:
 
 
 def quantize(
-    data: bytes, name: str, calibration: LabelledCrops, quantizer: str = "nncf"
+    data: bytes,
+    name: str,
+    calibration: LabelledCrops,
+    quantizer: str = "nncf",
+    recipe: Recipe = RECIPES[0],
 ) -> tuple[bytes, ModelFacts]:
     """FP32 model -> signed INT8 model.
 
@@ -68,6 +73,7 @@ def quantize(
         data: bytes of a signed FP32 ONNX called `name`.
         calibration: its pictures set the ranges of the activations; texts are not used.
         quantizer: one of `quantizers.QUANTIZERS`.
+        recipe: settings of "nncf"; the others take all pictures and have none.
 
     Raises:
         ModelError: when the model is refused, is not FP32, or the result is not of the form that
@@ -82,7 +88,13 @@ def quantize(
         {image.name: crop[None] if facts.io == "lprnet" else crop[None].astype(np.float32) * scale}
         for crop in calibration.crops
     ]
-    model = QUANTIZERS[quantizer](onnx.load_from_string(data), feeds)
+    model = onnx.load_from_string(data)
+    if quantizer == "nncf":
+        used = max(1, round(recipe.share * len(feeds)))
+        model = quantize_nncf(model, feeds[:used], float_nodes(model, recipe))
+        quantizer = f"nncf, {recipe.name}"
+    else:
+        model = QUANTIZERS[quantizer](model, feeds)
     check_form(model)
     model = tidy(model, facts.spec, facts.io)
     extra = {
@@ -92,6 +104,28 @@ def quantize(
     }
     signed = sign(model, facts.spec, network=facts.network, precision="int8", extra=extra)
     return signed, verify(signed, name)
+
+
+def search(
+    data: bytes, name: str, calibration: LabelledCrops, selection: Sequence[LabelledCrops]
+) -> tuple[bytes, ModelFacts]:
+    """The recipe whose answers are nearest to the FP32 model's; the table goes to stdout.
+
+    Args:
+        selection: pictures that neither calibrate nor judge the result; texts are not used.
+    """
+    reference = answers(OpenVinoRunner(data, name), selection)
+    best: tuple[bytes, ModelFacts] | None = None
+    least = float("inf")
+    for recipe in RECIPES:
+        attempt = quantize(data, name, calibration, "nncf", recipe)
+        found = disagreement(reference, answers(OpenVinoRunner(attempt[0], name), selection))
+        print(f"{recipe.name:<24} differs from fp32 by {found:.5f} on {len(reference[0])} crops")
+        if found < least:
+            best, least = attempt, found
+    if best is None:
+        raise ModelError("no recipe gave an answer that can be compared")
+    return best
 
 
 def check(before: Runner, after: Runner, sets: Sequence[LabelledCrops]) -> list[CheckRow]:
@@ -119,32 +153,6 @@ def gate(rows: Sequence[CheckRow], max_drop: float) -> None:
                 f"INT8 loses {row.drop:.2f} points of exact match on {row.name}, more than "
                 f"{max_drop:g}: calibrate on more or other data, or train with quantization in mind"
             )
-
-
-def split(
-    data: Sequence[LabelledCrops], checks: Sequence[LabelledCrops], count: int
-) -> tuple[LabelledCrops, list[LabelledCrops]]:
-    """Calibration pictures, at most `count` and equally many of each set, and the check sets.
-
-    Raises:
-        ModelError: when a check set shares a picture with the calibration data.
-    """
-    calibration, held_out = [], []
-    for labelled in data:
-        order = np.random.default_rng(0).permutation(len(labelled))
-        kept_out = len(labelled) // HELD_OUT if not checks else 0
-        if kept_out:
-            held_out.append(labelled.pick(order[:kept_out]))
-        calibration.append(labelled.pick(order[kept_out:][: max(1, count // len(data))]))
-    joined = join_sets(calibration)
-    for labelled in checks:
-        shared = set(labelled.digests) & set(joined.digests)
-        if shared:
-            raise ModelError(
-                f"{labelled.name} shares {len(shared)} pictures with the calibration data: "
-                "check on pictures that calibration has not seen"
-            )
-    return joined, list(checks) if checks else held_out
 
 
 def crops_per_cpu_second(runners: dict[str, Runner], turns: int = 20) -> dict[str, float]:
@@ -225,18 +233,22 @@ def run(args: argparse.Namespace) -> int:
     data = read_model_file(args.model)
     facts = verify(data, args.model.name)
     # A few times more than needed per set: the split draws from them.
-    sets = [load_set(root, facts.spec, limit=2 * args.count) for root in args.data]
+    sets = [load_set(root, facts.spec, limit=3 * args.count) for root in args.data]
     checks = [load_set(root, facts.spec) for root in args.check]
-    calibration, checks = split(sets, checks, args.count)
+    parts = split(sets, checks, args.count)
     if args.compare:
-        return compare(data, args.model.name, calibration, checks)
-    int8, int8_facts = quantize(data, args.model.name, calibration, args.quantizer)
+        return compare(data, args.model.name, parts.calibration, parts.checks)
+    if args.quantizer == "nncf":
+        int8, int8_facts = search(data, args.model.name, parts.calibration, parts.selection)
+    else:
+        int8, int8_facts = quantize(data, args.model.name, parts.calibration, args.quantizer)
+    quantizer = int8_facts.metadata[contract.META_QUANTIZER]
     name = args.out.name
-    rows = check(OpenVinoRunner(data, args.model.name), OpenVinoRunner(int8, name), checks)
+    rows = check(OpenVinoRunner(data, args.model.name), OpenVinoRunner(int8, name), parts.checks)
     for row in rows:
         print(row)
     gate(rows, args.max_drop)
     figures = [{"set": r.name, "n": r.count, "fp32": r.before, "int8": r.after} for r in rows]
-    write_model(args.out, int8, int8_facts, quantizer=args.quantizer, accuracy_percent=figures)
-    print(f"{args.out}: int8 of {facts.weights_digest[:12]}, {len(calibration)} pictures")
+    write_model(args.out, int8, int8_facts, quantizer=quantizer, accuracy_percent=figures)
+    print(f"{args.out}: int8 of {facts.weights_digest[:12]}, {quantizer}")
     return 0

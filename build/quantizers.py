@@ -12,7 +12,7 @@ import contextlib
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,14 @@ too changes more plates and gains no speed worth it."""
 _U8_TO_S8 = 255 / 127
 
 
-def quantize_nncf(model: onnx.ModelProto, feeds: list[Feed]) -> onnx.ModelProto:
-    """NNCF: min-max statistics with outliers averaged away, and fast bias correction."""
+def quantize_nncf(
+    model: onnx.ModelProto, feeds: list[Feed], keep_float: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """NNCF: min-max statistics with outliers averaged away, and fast bias correction.
+
+    Args:
+        keep_float: names of nodes that are not quantized.
+    """
     import nncf  # a heavy import; each quantizer is loaded only where it is used
 
     nncf.set_log_level(logging.ERROR)
@@ -46,7 +52,9 @@ def quantize_nncf(model: onnx.ModelProto, feeds: list[Feed]) -> onnx.ModelProto:
             preset=nncf.QuantizationPreset.PERFORMANCE,  # symmetric activations
             subset_size=len(feeds),
             fast_bias_correction=True,
-            ignored_scope=nncf.IgnoredScope(types=[o for o in FLOAT_OPERATORS if o in present]),
+            ignored_scope=nncf.IgnoredScope(
+                names=list(keep_float), types=[o for o in FLOAT_OPERATORS if o in present]
+            ),
         )
     return _signed(quantized)
 

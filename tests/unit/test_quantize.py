@@ -19,6 +19,7 @@ from lprnet.plate_spec import PlateSpec
 import quantize  # isort: skip - sample_readers says where build/ is
 from labelled import LabelledCrops, exact_match, load_set, read_plates  # isort: skip
 from quantizers import QUANTIZERS, check_form  # isort: skip
+import recipes  # isort: skip
 from runtimes import load_runner  # isort: skip
 
 
@@ -103,16 +104,50 @@ def test_check_pictures_may_not_be_calibration_pictures() -> None:
     one, other = pictures(10, seed=1), pictures(10, seed=2)
     with pytest.raises(ModelError, match="shares 10 pictures with the calibration data"):
         quantize.split([one], [one], 100)
-    joined, checks = quantize.split([one], [other], 100)
-    assert len(joined) == 10
-    assert checks == [other]
+    parts = quantize.split([one], [other], 100)
+    assert [len(parts.calibration), *map(len, parts.selection)] == [8, 2]
+    assert parts.checks == [other]
 
 
 def test_without_check_sets_a_fifth_is_held_out() -> None:
-    joined, checks = quantize.split([pictures(10, seed=1), pictures(5, seed=2)], [], 8)
-    assert [len(c) for c in checks] == [2, 1]
-    assert len(joined) == 8
-    assert not set(joined.digests) & {d for c in checks for d in c.digests}
+    parts = quantize.split([pictures(10, seed=1), pictures(5, seed=2)], [], 8)
+    assert [len(c) for c in parts.checks] == [2, 1]
+    assert [len(c) for c in parts.selection] == [2, 1]
+    assert len(parts.calibration) == 4 + 3
+    digests = [d for c in (parts.calibration, *parts.selection, *parts.checks) for d in c.digests]
+    assert len(digests) == len(set(digests)) == 13
+
+
+def test_recipes_keep_the_named_convolutions_in_float() -> None:
+    source = onnx.load(exported())
+    convolutions = [node for node in source.graph.node if node.op_type == "Conv"]
+    weights = {node.name: node.input[1] for node in convolutions}
+    recipe = recipes.Recipe("ends", share=0.5, float_first=True, float_last=True)
+    ends = recipes.float_nodes(source, recipe)
+    assert ends[0] == convolutions[0].name
+    assert [weights[name].split(".")[-2] for name in ends[1:]] == ["score", "head"]
+    data, facts = quantize.quantize(exported().read_bytes(), "m.onnx", pictures(8), "nncf", recipe)
+    assert check_form(onnx.load_from_string(data)) == len(convolutions) - 3
+    assert facts.metadata[contract.META_QUANTIZER] == "nncf, ends"
+
+
+def test_the_recipe_nearest_to_fp32_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights read no plates that could agree: the measure is given, all else is real."""
+    one, two = recipes.Recipe("one"), recipes.Recipe("two", float_last=True)
+    monkeypatch.setattr(quantize, "RECIPES", (one, two, one))
+    measured = iter([0.3, 0.1, 0.2])
+    monkeypatch.setattr(quantize, "disagreement", lambda *_: next(measured))
+    data = exported().read_bytes()
+    found = quantize.search(data, "m.onnx", pictures(4), [pictures(8, seed=24)])
+    assert found[1].metadata[contract.META_QUANTIZER] == "nncf, two"
+    assert found[0] == quantize.quantize(data, "m.onnx", pictures(4), "nncf", two)[0]
+
+
+def test_disagreement_counts_texts_and_confidences() -> None:
+    sure = np.array([0.9, 0.8], np.float32)
+    assert recipes.disagreement((("A", "B"), sure), (("A", "B"), sure)) == 0
+    other = recipes.disagreement((("A", "B"), sure), (("A", "C"), sure - np.float32(0.1)))
+    assert other == pytest.approx((0.1 + 1) / 2)
 
 
 def test_only_fp32_is_quantized() -> None:
