@@ -135,7 +135,7 @@ def test_the_recipe_nearest_to_fp32_is_taken(monkeypatch: pytest.MonkeyPatch) ->
     """Random weights read no plates that could agree: the measure is given, all else is real."""
     one, two = recipes.Recipe("one"), recipes.Recipe("two", float_last=True)
     monkeypatch.setattr(quantize, "RECIPES", (one, two, one))
-    measured = iter([0.3, 0.1, 0.2])
+    measured = iter([0.1, 0.4, 0.1, 0.2, 0.2, 0.3])  # each recipe on each runtime
     monkeypatch.setattr(quantize, "disagreement", lambda *_: next(measured))
     data = exported().read_bytes()
     found = quantize.search(data, "m.onnx", pictures(4), [pictures(8, seed=24)])
