@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,13 @@ def server_environment(installation: Installation) -> dict[str, str]:
     """Environment of tritonserver and so of the models' processes."""
     environment = dict(os.environ)
     environment["PYTHONDONTWRITEBYTECODE"] = "1"  # the repository may be read-only
+    # Importing OpenVINO reports to Google Analytics unless it is run by continuous integration;
+    # its other way out is a file in the user's home folder.
+    environment["CI"] = "true"
+    try:
+        Path.home()
+    except RuntimeError:  # a container's user of a number alone: OpenVINO does not load without
+        environment["HOME"] = tempfile.gettempdir()
     environment.pop("PYTHONHOME", None)
     if installation.uses_our_python:
         # The stub finds its standard library and packages through the first python3 on PATH.

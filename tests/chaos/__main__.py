@@ -91,8 +91,8 @@ def main(argv: list[str] | None = None) -> int:
                 else:
                     run = Run(dog, random.Random(f"{args.seed}/{name}"), args.scale, args.soak)
                     verdict = SCENARIOS[name](run)
-            except AssertionError as error:
-                verdict = (False, {"error": str(error)})
+            except (AssertionError, OSError) as error:  # OSError: nobody listens any more
+                verdict = (False, {"error": f"{type(error).__name__}: {error}"})
             good, figures = verdict
             seconds = round(time.monotonic() - begin, 1)
             rows.append({"scenario": name, "good": good, "seconds": seconds, **figures})

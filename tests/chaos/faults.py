@@ -7,6 +7,8 @@ import random
 import signal
 import socket
 import time
+import urllib.error
+import urllib.request
 
 import tritonclient.grpc as grpcclient
 from onnx_samples import paint
@@ -17,6 +19,8 @@ from serving.watchdog_models import load_anew
 from serving.watchdog_stubs import Stub, find_stubs
 
 PATIENCE_S = 120.0
+HTTP_TIMEOUT_S = 2.0
+"""Kubernetes' probes wait for one second; a busy test machine gets two."""
 
 
 def stubs(dog: Watchdog) -> list[Stub]:
@@ -72,21 +76,24 @@ def reload(dog: Watchdog, model: str) -> None:
     load_anew(dog.server, model, PATIENCE_S)
 
 
-def disconnect(dog: Watchdog, count: int, rng: random.Random) -> None:
-    """Clients that leave while their requests are under way."""
+def disconnect(dog: Watchdog, count: int, rng: random.Random) -> int:
+    """Clients that leave while their requests are under way; how many requests they gave up."""
+    given_up: list[object] = []
+
+    def done(result: object, error: object) -> None:
+        if error is not None:
+            given_up.append(error)
+
     crop = paint("GONE1")[None]
     for _ in range(count):
         client = grpcclient.InferenceServerClient(dog.server.grpc_url)
         tensor = grpcclient.InferInput(contract.IMAGE, list(crop.shape), "UINT8")
         tensor.set_data_from_numpy(crop)
         for _ in range(8):
-            client.async_infer(contract.CROP_ENSEMBLE, [tensor], _ignore)
+            client.async_infer(contract.CROP_ENSEMBLE, [tensor], done)
         time.sleep(rng.uniform(0, 0.01))
         client.close()
-
-
-def _ignore(result: object, error: object) -> None:
-    """Nobody is there to hear the answer."""
+    return len(given_up)
 
 
 def slow_clients(addresses: list[tuple[str, int]], count: int) -> list[socket.socket]:
@@ -98,3 +105,15 @@ def slow_clients(addresses: list[tuple[str, int]], count: int) -> list[socket.so
             connection.sendall(b"POST /v2/models/lpr/infer HTTP/1.1\r\nContent-Length: 99999\r\n")
             held.append(connection)
     return held
+
+
+def http_is_ready(*urls: str) -> bool:
+    """Whether each answers 200 in time; one that does not answer is not ready either."""
+    for url in urls:
+        try:
+            with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_S) as answer:
+                if answer.status != 200:
+                    return False
+        except (urllib.error.URLError, TimeoutError):
+            return False
+    return True

@@ -1,7 +1,7 @@
 """TLS and mutual TLS on a real server: the right certificate reads, every other is refused.
 
-Seen to fail: without the TLS arguments in `serving.launch` the plain client is answered; without
---grpc-use-ssl-mutual the client without a certificate is.
+Seen to fail: where `serving.server` forgets the certificates the plain client is answered; without
+--grpc-use-ssl-mutual the clients without a certificate and with a stranger's are.
 """
 
 from __future__ import annotations

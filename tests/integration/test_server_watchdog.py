@@ -1,7 +1,7 @@
 """The watchdog on real servers: what it says is true, and every fault is mended under load.
 
-Each fault is a scenario of tests/chaos in its shortest form. All of those with a recovery have
-been seen to fail with `python -m tests.chaos --no-watchdog`.
+Each fault is a scenario of tests/chaos in its shortest form; each says there with what it was seen
+to fail, those with a recovery with `python -m tests.chaos --no-watchdog`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc as grpcclient
 from conftest import options_for
+from tritonclient.utils import InferenceServerException
 
 from clients import ClientError, ClientOptions, PlateClient, RetryPolicy
 from lprnet import contract
@@ -109,6 +112,24 @@ def test_it_tells_the_truth(dog: Watchdog) -> None:
     assert "lprnet_ready 1.0" in text
 
 
+def test_every_metric_that_deploy_asks_for_is_there(dog: Watchdog) -> None:
+    """Seen to fail with a metric renamed in alerts.yaml."""
+    rules = (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text()
+    asked = set(re.findall(r"\b(?:lprnet|nv)_[a-z0-9_]+", rules))
+    # A reason is counted from its first picture on.
+    encoded = grpcclient.InferInput(contract.ENCODED, [1, 1], "BYTES")
+    encoded.set_data_from_numpy(np.array([[b"no picture"]], dtype=np.object_))
+    with dog.server.connect() as client, pytest.raises(InferenceServerException):
+        client.infer(contract.IMAGE_ENSEMBLE, [encoded], client_timeout=60)
+    told = ""
+    for url in (dog.server.metrics_url, f"{dog.health_url}/metrics"):
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            told += answer.read().decode()
+    families = {line.split()[2] for line in told.splitlines() if line.startswith("# TYPE ")}
+    assert len(asked) > 5
+    assert {name for name in asked if not {name, name.removesuffix("_bucket")} & families} == set()
+
+
 def test_health_verb(dog: Watchdog, sample_repository: Path) -> None:
     where = ("--url", dog.server.grpc_url, "--repository", str(sample_repository))
     code, line = health(*where, "--timeout", "30")
@@ -124,7 +145,7 @@ def test_health_verb(dog: Watchdog, sample_repository: Path) -> None:
 def test_a_wrong_answer_is_no_answer(sample_repository: Path, tmp_path: Path) -> None:
     """Weights that were changed under a running server: it must not be called healthy.
 
-    Seen to fail with the comparison in `serving.probe._check` taken out.
+    Seen to fail with the comparison of plates in `serving.probe._check` taken out.
     """
     repository = Path(shutil.copytree(sample_repository, tmp_path / "repository"))
     settings = WatchdogOptions(failures=10**6)  # see the state, not the remedy
@@ -144,7 +165,10 @@ def test_a_wrong_answer_is_no_answer(sample_repository: Path, tmp_path: Path) ->
 
 
 def test_a_model_that_hangs_is_replaced(sample_repository: Path, tmp_path: Path) -> None:
-    """A model's process that lives and computes for ever. Seen to fail with `Blind` of chaos."""
+    """A model's process that lives and computes for ever.
+
+    Seen to fail with a watchdog whose `_step` does nothing.
+    """
     repository = Path(shutil.copytree(sample_repository, tmp_path / "repository"))
     model = repository / contract.ENGINE_MODEL / "1" / "model.py"
     text = model.read_text()
