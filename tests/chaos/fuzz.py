@@ -5,6 +5,7 @@ Seen to fail: with the `except Exception` of a model.py taken out, `leaks` finds
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import socket
@@ -22,6 +23,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from lprnet import contract
+from lprnet.plate_spec import DEFAULT_SPEC
 
 SLOW_S = 1.0
 GOOD_EVERY = 25
@@ -186,6 +188,9 @@ def requests(url: str, count: int, seed: int) -> Findings:
 def _request(rng: random.Random, names: tuple[str, ...]) -> service_pb2.ModelInferRequest:
     request = service_pb2.ModelInferRequest(model_name=rng.choice(names))
     request.model_version = rng.choice(["", "", "", "1", "2", "-1", "x"])
+    if rng.random() < 0.5:
+        _fill(request, rng)
+        return request
     for _ in range(rng.choice([0, 1, 1, 1, 2, 5])):
         tensor = request.inputs.add()
         tensor.name = rng.choice(["image", "encoded", "char_ids", "char_probs", "", "x"])
@@ -202,6 +207,30 @@ def _request(rng: random.Random, names: tuple[str, ...]) -> service_pb2.ModelInf
     if rng.random() < 0.2:
         request.outputs.add(name=rng.choice(["plate", "nothing", ""]))
     return request
+
+
+def _fill(request: service_pb2.ModelInferRequest, rng: random.Random) -> None:
+    """Inputs as the model wants them, of nonsense: these get through Triton's parser."""
+    steps, shape = DEFAULT_SPEC.time_steps, DEFAULT_SPEC.image_shape
+    picture = mutate(b"\x89PNG\r\n\x1a\n" + rng.randbytes(60), rng)
+    probs = rng.choices([0.0, -1.0, 0.5, 1e38, float("nan"), float("inf")], k=steps)
+    ids = [rng.choice([0, 1, 35, 36, 37, -1, 2**31 - 1, -(2**31)]) for _ in range(steps)]
+    image = (contract.IMAGE, "UINT8", [1, *shape], rng.randbytes(math.prod(shape)))
+    encoded = (contract.ENCODED, "BYTES", [1, 1], struct.pack("<I", len(picture)) + picture)
+    inputs = {
+        contract.CROP_ENSEMBLE: [image],
+        contract.ENGINE_MODEL: [image],
+        contract.IMAGE_ENSEMBLE: [encoded],
+        contract.IMAGE_DECODER_MODEL: [encoded],
+        contract.DECODER_MODEL: [
+            (contract.CHAR_IDS, "INT32", [1, steps], struct.pack(f"<{steps}i", *ids)),
+            (contract.CHAR_PROBS, "FP32", [1, steps], struct.pack(f"<{steps}f", *probs)),
+        ],
+    }
+    request.model_version = ""
+    for name, datatype, size, data in inputs.get(request.model_name, []):
+        request.inputs.add(name=name, datatype=datatype, shape=size)
+        request.raw_input_contents.append(data)
 
 
 def http_bodies(address: tuple[str, int], count: int, seed: int) -> Findings:
