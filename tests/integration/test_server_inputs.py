@@ -220,9 +220,9 @@ def failing(sample_repository: Path, tmp_path_factory: pytest.TempPathFactory) -
     decoder = repository / contract.IMAGE_DECODER_MODEL / "1" / "model.py"
     text = decoder.read_text()
     marked = text.replace(
-        "            return load_crop(\n",
+        "            return load_crop(",
         f'            if data == b"raise":\n                {FAILURE}\n'
-        "            return load_crop(\n",
+        "            return load_crop(",
     )
     assert marked != text
     decoder.write_text(marked)
