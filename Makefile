@@ -17,7 +17,7 @@ TAG ?= 26.08-py3
 ARGS ?=
 
 .PHONY: help setup setup-serve setup-clients setup-train setup-build setup-load setup-dev \
-	demo serve fonts docs repository test test-unit test-integration check format train evaluate bench \
+	demo serve fonts docs audit engine repository test test-unit test-integration check format train evaluate bench \
 	locust perf chaos engine lock clean
 
 help:  ## list the verbs
@@ -111,6 +111,9 @@ perf: setup-load $(VENDORED)  ## perf_analyzer sweeps: out/perf/
 
 chaos: setup-dev $(VENDORED)  ## faults under load, the long form: out/chaos/
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+audit:  ## look the locked packages up for known vulnerabilities
+	@PYTHON=$(PYTHON) deploy/audit.sh $(ARGS)
 
 lock: $(VENV)/bin/python  ## pin everything anew in requirements.lock
 	@$(PIP) uv==0.13.9

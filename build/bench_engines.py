@@ -32,6 +32,7 @@ from tqdm import tqdm
 from lprnet.ctc import decode
 from lprnet.errors import LprnetError
 from lprnet.image import decode_image, load_crop
+from lprnet.telemetry import forbid_openvino_telemetry
 from training.data.records import read_set
 from training.evaluation.peers import DEFAULT_PEER_DIR, PeerReader
 from training.evaluation.pictures import Picture
@@ -101,6 +102,7 @@ def macs_per_crop(path: Path) -> int:
 
 def peak_work(threads: int) -> tuple[Callable[[], object], int]:
     """One large INT8 convolution in OpenVINO, and its multiplications: as fast as it gets."""
+    forbid_openvino_telemetry()
     import openvino  # only needed here
 
     shape = [1, PEAK_CHANNELS, PEAK_SIZE, PEAK_SIZE]

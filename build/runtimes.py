@@ -11,6 +11,7 @@ import numpy.typing as npt
 from lprnet.errors import LprnetError
 from lprnet.model_file import ModelFacts, read_model_file, tensors, verify
 from lprnet.plate_spec import PlateSpec
+from lprnet.telemetry import forbid_openvino_telemetry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,6 +102,7 @@ class OpenVinoRunner:
     """A signed ONNX on OpenVINO's CPU plugin. Arguments and errors as `OnnxRuntimeRunner`."""
 
     def __init__(self, data: bytes, name: str, threads: int = 1) -> None:
+        forbid_openvino_telemetry()
         import openvino  # each runtime is loaded only where it is used
 
         self.facts = verify(data, name)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lprnet import contract
 from lprnet.errors import LprnetError, SpecError
 from lprnet.plate_spec import PlateSpec
+from lprnet.telemetry import forbid_openvino_telemetry
 
 RUNTIMES: Final = ("openvino", "onnxruntime")
 """In order of preference."""
@@ -144,6 +145,7 @@ def _listed(tensors: list[Tensor]) -> str:
 
 class _OpenVino:
     def __init__(self, path: Path, spec: PlateSpec, options: EngineOptions, threads: int) -> None:
+        forbid_openvino_telemetry()
         import openvino as ov  # here: only one of the two need be installed
 
         core = ov.Core()
