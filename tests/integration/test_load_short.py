@@ -32,7 +32,7 @@ def test_locust_counts_each_failure_once_under_its_class(tmp_path: Path) -> None
         unused.bind(("127.0.0.1", 0))  # nobody listens
         result = run_shape(f"127.0.0.1:{unused.getsockname()[1]}", "steady", 3, 2, tmp_path)
     assert result.failures == result.requests > 0
-    assert result.failure_classes == {"ServerUnavailable": result.requests}
+    assert result.failure_classes == {"ServerUnreachable": result.requests}
 
 
 def has_libb64() -> bool:
