@@ -15,7 +15,7 @@ MEMORIES: Final = ("none", "system")
 """How pictures travel: inside the request, or in shared memory."""
 OUTPUT_BYTES: Final = 65536
 """Room for an output tensor in shared memory; the largest here has 16 KiB at batch 256."""
-TRIALS: Final = 3
+TRIALS: Final = 10
 LONGER: Final = 5
 TIMEOUT_S: Final = 120.0
 US_PER_MS: Final = 1e3
@@ -89,7 +89,7 @@ def command(
     kind = "--request-rate-range" if sweep.by_rate else "--concurrency-range"
     arguments = [str(binary), "-m", sweep.model, "-i", "grpc", "-u", url, "-b", str(sweep.batch)]
     arguments += [kind, str(level), "--input-data", str(inputs), "-f", str(output)]
-    # Any three windows will do: the spread is for the reader to judge.
+    # Any three windows in a row will do: the spread is for the reader to judge.
     arguments += ["--measurement-interval", str(window_ms), "-s", "999", "-r", str(TRIALS)]
     if sweep.memory != MEMORIES[0]:
         arguments += ["--shared-memory", sweep.memory]
