@@ -7,7 +7,7 @@ eye; they show that everything works together and measure nothing. Fonts as for 
 
 Examples:
     python scripts/make_samples.py
-    python scripts/make_samples.py --out /tmp/samples --seed 5
+    python scripts/make_samples.py --out out/samples --seed 5
 """
 
 from __future__ import annotations
