@@ -68,6 +68,7 @@ repository: setup  ## make model_repository/ serve by itself, in a stock contain
 	@$(BIN)/lprnet repository $(ARGS)
 
 test: setup-dev fonts $(VENDORED)  ## unit tests, and integration tests against the real server
+	@PYTHON=$(PYTHON) scripts/debian_packages.sh load || echo "the perf_analyzer test will be skipped"
 	@$(BIN)/python -m pytest tests/unit tests/integration $(ARGS)
 
 test-unit: setup-dev fonts
