@@ -129,9 +129,29 @@ class Batches(Dataset[Batch]):
         generations = self._pool.generations(step)
         generation = generations[int(rng.integers(len(generations)))]
         plate: PooledPlate = generation[int(rng.integers(len(generation)))]
-        transform = view_transform(rng, plate.quad, self._augmentation, own_margin=False)
+        keep = outer_points(plate.centres, plate.rows)
+        transform = view_transform(rng, plate.quad, self._augmentation, own_margin=False, keep=keep)
         ids = self._spec.encode(plate.text)
         spot = np.c_[plate.centres, np.ones(len(plate.centres))] @ transform.T
         across = spot[:, 0] / spot[:, 2]  # 0..1 of the crop's width
         frames = frame_targets(ids, across, plate.rows, self._spec)
         return self._finish(rng, plate.image, transform), ids, frames
+
+
+def outer_points(
+    centres: npt.NDArray[np.float32], rows: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float64]:
+    """What a tight crop must not cut away, [K, 2] pixels: most of each line's outer characters.
+
+    A label stays fair while a reader could still name the shaved character, so that at most about
+    a third of its width may go: a fifth of the pitch outside its middle stays.
+
+    Args:
+        centres: middles of the characters, FP32 [L, 2]. rows: line of each, UINT8 [L].
+    """
+    points = []
+    for row in np.unique(rows):
+        line = centres[rows == row].astype(np.float64)
+        across = (line[-1] - line[0]) / max(1, len(line) - 1)
+        points += [line[0] - 0.2 * across, line[-1] + 0.2 * across]
+    return np.array(points).reshape(-1, 2)

@@ -36,6 +36,8 @@ _TOKEN = re.compile(
 )
 _NUMBER = re.compile(r"(?P<kind>#|@|\*|vanity:)(?P<low>\d+)(?:-(?P<high>\d+))?")
 _DIGITS = "0123456789"
+_TWIN_SHARE = 0.12
+"""How often a wildcard repeats its neighbour, on top of chance: twins are what CTC loses first."""
 
 
 class GrammarError(LprnetError):
@@ -108,6 +110,7 @@ def expand(steps: Sequence[tuple[str, str]], alphabet: Alphabet, rnd: Random) ->
     tokens: list[Token] = []
     row = 0
     size = "full"
+    before = ("", "")  # wildcard and what it drew, if it was the last step
     for kind, value in steps:
         if kind == "mark":
             if value == "|":
@@ -117,7 +120,10 @@ def expand(steps: Sequence[tuple[str, str]], alphabet: Alphabet, rnd: Random) ->
         elif kind == "sep":
             tokens.append(Token(value, "", size, row))
         else:
-            for char in _draw(kind, value, alphabet, rnd):
+            twin = kind == "wild" and before[0] == value and rnd.random() < _TWIN_SHARE
+            drawn = before[1] if twin else _draw(kind, value, alphabet, rnd)
+            before = (value if kind == "wild" else "", drawn)
+            for char in drawn:
                 if char in " -.:~!_":
                     tokens.append(Token(char, "", size, row))
                     continue
@@ -147,9 +153,12 @@ def _draw(kind: str, value: str, alphabet: Alphabet, rnd: Random) -> str:
     if number["kind"] == "vanity:":
         return vanity_word(rnd, low, high)
     length = rnd.randint(low, high)
-    if number["kind"] == "#":
-        return rnd.choice("123456789") + "".join(rnd.choices(_DIGITS, k=length - 1))
-    return "".join(_wild(number["kind"], alphabet, rnd) for _ in range(length))
+    first = "123456789" if number["kind"] == "#" else ""
+    drawn = rnd.choice(first) if first else _wild(number["kind"], alphabet, rnd)
+    while len(drawn) < length:
+        twin = rnd.random() < _TWIN_SHARE
+        drawn += drawn[-1] if twin else _wild(number["kind"], alphabet, rnd)
+    return drawn
 
 
 def _wild(sign: str, alphabet: Alphabet, rnd: Random) -> str:
