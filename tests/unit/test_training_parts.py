@@ -21,7 +21,7 @@ from training.augment import (
     view_transform,
 )
 from training.config import CONFIGS, ConfigError, OptimSection, TrainConfig
-from training.data.batches import sampling_weights
+from training.data.batches import outer_points, sampling_weights
 from training.data.records import Record
 from training.losses import FRAME_IGNORED, ctc_loss, frame_loss, frame_targets
 from training.schedule import frame_loss_weight, learning_rate
@@ -127,6 +127,26 @@ def test_without_augmentation_the_crop_is_the_plate() -> None:
     transform = view_transform(rng, corners(image), NO_AUGMENTATION, own_margin=True)
     crop = cut_out(rng, image, transform, NO_AUGMENTATION)
     assert np.array_equal(photograph(rng, crop, NO_AUGMENTATION), image)
+
+
+def test_a_tight_crop_cuts_the_plate_but_keeps_what_it_must() -> None:
+    tight = dataclasses.replace(NO_AUGMENTATION, tight=1.0)
+    quad = np.array([[10, 10], [110, 10], [110, 40], [10, 40]], np.float32)
+    centres = np.array([[14, 25], [20, 25], [104, 25]], np.float32)
+    keep = outer_points(centres, np.zeros(3, np.uint8))
+    assert np.allclose(keep, [[5, 25], [113, 25]])  # a fifth of the pitch of 45 px outwards
+    cut = 0
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        free = view_transform(rng, quad, tight, own_margin=False)
+        edges = np.c_[quad, np.ones(4)] @ free.T
+        cut += bool((edges[:, :2] / edges[:, 2:] < -0.02).any())
+        rng = np.random.default_rng(seed)
+        kept = view_transform(rng, quad, tight, own_margin=False, keep=keep)
+        spots = np.c_[keep, np.ones(2)] @ kept.T
+        assert (spots[:, 0] / spots[:, 2] >= -1e-6).all()
+        assert (spots[:, 0] / spots[:, 2] <= 1 + 1e-6).all()
+    assert cut > 40
 
 
 def test_augmentation_is_fixed_by_its_seed_and_keeps_the_type() -> None:
