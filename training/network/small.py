@@ -2,7 +2,7 @@
 
 A residual trunk brings the crop to a map of 6 x 24. Two row readers (top, bottom) each attend
 over the map's height, separately per column and per head, so that a slanted or two-line plate
-is followed; their sequences pass shared 1 x 5 convolutions and are joined top then bottom to
+is followed; their sequences pass shared convolutions of one row and are joined top then bottom to
 T = 48. A one-line plate is read by the first reader while the second one writes blanks.
 No operation mixes pictures of a batch.
 """
@@ -33,7 +33,8 @@ class SmallConfig:
         deep: channels at 6 x 24 and of the row readers; a multiple of `heads`.
         stem_blocks, middle_blocks, deep_blocks: residual blocks of each resolution.
         heads: channel groups of a row reader, each with its own attention over height.
-        context: 1 x 5 convolutions over each row's sequence.
+        context: convolutions over each row's sequence.
+        reach: their width in time steps, odd.
         dropout: on the row features, training only, 0..1.
     """
 
@@ -45,6 +46,7 @@ class SmallConfig:
     deep_blocks: int = 2
     heads: int = 8
     context: int = 2
+    reach: int = 5
     dropout: float = 0.1
 
     @classmethod
@@ -58,6 +60,8 @@ class SmallConfig:
             raise LprnetError(
                 f"network small: deep={config.deep} is no multiple of heads={config.heads}"
             )
+        if config.reach % 2 == 0:
+            raise LprnetError(f"network small: reach={config.reach} must be odd")
         return config
 
 
@@ -138,7 +142,9 @@ class Small(nn.Module):
         self.readers = RowReaders(config.deep, config.heads)
         # The whole plate's mean tells each step which country's rules hold.
         self.summary = nn.Linear(config.deep, config.deep)
-        self.context = nn.Sequential(*(_row_block(config.deep) for _ in range(config.context)))
+        self.context = nn.Sequential(
+            *(_row_block(config.deep, config.reach) for _ in range(config.context))
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Conv2d(config.deep, classes, 1)
 
@@ -153,16 +159,16 @@ class Small(nn.Module):
 
 
 class _RowResidual(nn.Module):
-    """One 1 x 5 convolution with a shortcut."""
+    """One convolution along a row, with a shortcut."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, reach: int) -> None:
         super().__init__()
-        self.conv = _conv_bn(channels, channels, (1, 5), (1, 1))
+        self.conv = _conv_bn(channels, channels, (1, reach), (1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, ROWS, 24] -> the same shape."""
         return F.relu(x + self.conv(x))
 
 
-def _row_block(channels: int) -> nn.Module:
-    return _RowResidual(channels)
+def _row_block(channels: int, reach: int) -> nn.Module:
+    return _RowResidual(channels, reach)
