@@ -21,7 +21,7 @@ from serving.watchdog import Watchdog
 
 from . import faults, flood, fuzz
 from .load import Load
-from .soak import soak
+from .soak import soak, warm_up
 
 PYTHON_MODELS = (contract.DECODER_MODEL, contract.IMAGE_DECODER_MODEL, contract.ENGINE_MODEL)
 STUB_S, SERVER_S = 3.0, 8.0
@@ -217,11 +217,12 @@ def _fuzzed(run: Run, send: Callable[[int], fuzz.Findings]) -> Verdict:
 
 
 def soaked(run: Run) -> Verdict:
-    """Steady load; memory, descriptors and shared memory stay.
+    """Steady load after a warm-up; memory, descriptors and shared memory stay.
 
     An outcome. Seen to fail within a minute with a decoder that keeps 4 KiB of each request, or an
     open file of each hundredth.
     """
+    warm_up(run.dog)
     with Load(run.dog.server.grpc_url) as load:
         good, figures = soak(run.dog, run.soak_s)
     return good and _answers(load), {**figures, **load.figures()}

@@ -3,64 +3,107 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
-import psutil
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as grpcclient
+from onnx_samples import paint
+from tritonclient.utils import InferenceServerException
 
-from serving.guard import SHARED_MEMORY
+from clients import PlateClient
+from lprnet import contract
 from serving.watchdog import Watchdog
 
-WARM_UP_PART = 0.2
-"""Allocators reach their size in the first part; growth is counted from its end."""
+from .load import png
+from .memory import Sample, sample
+
+WARM_UP_REQUESTS = 5_000
+"""Before the first sample, on every path: allocators, buffers and caches reach their size."""
+WARM_UP_PARALLEL = 16
+MAX_BATCH = 64
+SETTLE_S = 60.0
+"""Of the steady load before the first sample: buffers of the burst are given back."""
 MAX_GROWTH_PERCENT = 2.0
+WINDOW_PART = 0.1
+"""The first tenth of the samples is compared with the last."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What server and stubs hold at a moment."""
+def warm_up(dog: Watchdog, count: int = WARM_UP_REQUESTS) -> None:
+    """Crops and pictures, one by one and in batches of every size, and pictures to refuse."""
+    crop = paint("WARM1")[np.newaxis]
+    crops = np.repeat(crop, MAX_BATCH, axis=0)
+    picture = png(crop[0])
+    with PlateClient(dog.server.grpc_url) as client, dog.server.connect() as plain:
 
-    memory_bytes: int
-    descriptors: int
-    segments_bytes: int
+        def request(number: int) -> None:
+            size = 1 + number % MAX_BATCH
+            match number % 8:
+                case 0:
+                    client.read_crops(crops[:size])
+                case 1:
+                    client.read_images([picture] * size)
+                case 2:
+                    _refused(plain, b"no picture")
+                case 3 | 4 | 5:
+                    client.read_crops(crop)
+                case _:
+                    client.read_image(picture)
+
+        with ThreadPoolExecutor(WARM_UP_PARALLEL) as pool:
+            list(pool.map(request, range(count)))
 
 
-def sample(dog: Watchdog) -> Sample:
-    """Proportional memory (PSS), so that what processes share counts once."""
-    launched = dog.server.launched
-    server = psutil.Process(launched.pid)
-    family = [server, *server.children(recursive=True)]
-    alive = [process for process in family if process.status() != psutil.STATUS_ZOMBIE]
-    return Sample(
-        sum(process.memory_full_info().pss for process in alive),
-        sum(len(list(Path(f"/proc/{process.pid}/fd").iterdir())) for process in alive),
-        sum(path.stat().st_size for path in SHARED_MEMORY.glob(launched.shm_prefix + "*")),
-    )
+def _refused(client: grpcclient.InferenceServerClient, data: bytes) -> None:
+    """Past our own client, which would not even send it."""
+    files: npt.NDArray[np.object_] = np.array([[data]], dtype=np.object_)
+    tensor = grpcclient.InferInput(contract.ENCODED, [1, 1], "BYTES")
+    tensor.set_data_from_numpy(files)
+    try:
+        client.infer(contract.IMAGE_ENSEMBLE, [tensor], client_timeout=60)
+    except InferenceServerException:
+        return
+    raise AssertionError("a file that is no picture was read")
 
 
 def soak(dog: Watchdog, seconds: float) -> tuple[bool, dict[str, object]]:
     """Sample while somebody else puts the load on."""
+    time.sleep(min(SETTLE_S, seconds / 5))
     samples = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         samples.append(sample(dog))
         time.sleep(min(5.0, seconds / 20))
-    warm = samples[int(len(samples) * WARM_UP_PART) :]
-    third = max(1, len(warm) // 3)
-    early = sum(entry.memory_bytes for entry in warm[:third]) / third
-    late = sum(entry.memory_bytes for entry in warm[-third:]) / third
-    growth = (late / early - 1) * 100
-    descriptors = (warm[0].descriptors, warm[-1].descriptors)
-    segments = (warm[0].segments_bytes, warm[-1].segments_bytes)
+    window = max(1, int(len(samples) * WINDOW_PART))
+    first, last = samples[:window], samples[-window:]
+    own = _growth_percent([entry.total_own_bytes for entry in samples], window)
+    resident = _growth_percent([entry.resident_bytes for entry in samples], window)
+    descriptors = (first[-1].descriptors, last[-1].descriptors)
+    segments = (first[-1].segments_bytes, last[-1].segments_bytes)
     good = (
-        growth < MAX_GROWTH_PERCENT
+        max(own, resident) < MAX_GROWTH_PERCENT
         and descriptors[1] <= descriptors[0] + 2
         and segments[1] <= segments[0]
     )
     return good, {
         "seconds": seconds,
-        "memory_mib": [round(early / 2**20, 1), round(late / 2**20, 1)],
-        "memory_growth_percent": round(growth, 2),
+        "warm_up_requests": WARM_UP_REQUESTS,
+        "samples": len(samples),
+        "own_memory_mib": {
+            name: [_mib(first, name), _mib(last, name)] for name in sorted(last[-1].own_bytes)
+        },
+        "own_growth_percent": round(own, 2),
+        "resident_growth_percent": round(resident, 2),
         "descriptors": descriptors,
         "shared_memory_bytes": segments,
     }
+
+
+def _growth_percent(values: list[int], window: int) -> float:
+    return (sum(values[-window:]) / sum(values[:window]) - 1) * 100
+
+
+def _mib(samples: list[Sample], name: str) -> float:
+    """Mean of one process."""
+    values = [entry.own_bytes.get(name, 0) for entry in samples]
+    return round(sum(values) / len(values) / 2**20, 2)
