@@ -1,4 +1,4 @@
-"""What a user may choose about a server."""
+"""What a user may choose about a server and its watchdog."""
 
 from __future__ import annotations
 
@@ -58,3 +58,26 @@ class ServerOptions:
     trace_url: str | None = None
     trace_rate: int = 1000
     tritonserver: Path | None = None
+
+
+@dataclass(frozen=True)
+class WatchdogOptions:
+    """How a watchdog watches.
+
+    Attributes:
+        probe_interval_s: from one reading of the known plate to the next.
+        probe_timeout_s: for the answer of each ensemble.
+        failures: bad probes in a row that count as a fault when no process is dead or held.
+        load_timeout_s: to load a model anew; a new server after that.
+        confirm_s: from a remedy to the right answer; a new server after that.
+        reloads_per_minute: more of them, and a new server is tried.
+        max_pause_s: longest pause between two starts of a server that does not stay.
+    """
+
+    probe_interval_s: float = 1.0
+    probe_timeout_s: float = 2.0
+    failures: int = 2
+    load_timeout_s: float = 30.0
+    confirm_s: float = 10.0
+    reloads_per_minute: int = 20
+    max_pause_s: float = 30.0

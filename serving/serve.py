@@ -18,125 +18,18 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from pathlib import Path
 
 from serving.errors import StartError
-from serving.options import DEFAULT_REPOSITORY, LOG_LEVELS, PROTECTED, ServerOptions
-from serving.profile import PROFILES
+from serving.serve_arguments import add_server_arguments, server_options
 from serving.server import TritonServer
 from serving.watchdog import Watchdog
 
-_DEFAULTS = ServerOptions()
 POLL_S = 60.0
-_TITLES = {"grpc": "gRPC", "http": "HTTP"}
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is no port: 0 (a free one) to 65535")
-    return port
-
-
-def _seconds(text: str) -> int:
-    seconds = int(text)
-    if seconds < 1:
-        raise argparse.ArgumentTypeError("at least 1 second")
-    return seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `lprnet serve`."""
-    add = parser.add_argument
-    add(
-        "--repository",
-        type=Path,
-        default=DEFAULT_REPOSITORY,
-        metavar="FOLDER",
-        help="model repository made by `lprnet repository` (default: the shipped one)",
-    )
-    add(
-        "--profile",
-        choices=("auto", *PROFILES),
-        default=_DEFAULTS.profile,
-        help="engine (default: %(default)s)",
-    )
-    add(
-        "--host",
-        default=_DEFAULTS.host,
-        metavar="ADDRESS",
-        help="address of gRPC and HTTP (default: %(default)s, this machine only)",
-    )
-    for name in ("grpc", "http", "metrics", "health"):
-        add(
-            f"--{name}-port",
-            type=_port,
-            default=getattr(_DEFAULTS, f"{name}_port"),
-            metavar="PORT",
-            help=f"{_TITLES.get(name, name)} port, 0 for a free one (default: %(default)s)",
-        )
-    add(
-        "--metrics-host",
-        default=_DEFAULTS.metrics_host,
-        metavar="ADDRESS",
-        help="address of the metrics (default: %(default)s)",
-    )
-    add(
-        "--health-host",
-        default=_DEFAULTS.health_host,
-        metavar="ADDRESS",
-        help="address of /healthz and /readyz (default: %(default)s)",
-    )
-    add("--no-watchdog", action="store_true", help="end when the server ends; no health port")
-    add("--tls-cert", type=Path, metavar="FILE", help="PEM certificate chain: gRPC takes TLS only")
-    add("--tls-key", type=Path, metavar="FILE", help="PEM private key of --tls-cert")
-    add(
-        "--tls-client-ca",
-        type=Path,
-        metavar="FILE",
-        help="PEM authorities: clients must show a certificate of one of them (mutual TLS)",
-    )
-    add(
-        "--trace-url",
-        metavar="URL",
-        help="send OpenTelemetry traces there, such as http://127.0.0.1:4318/v1/traces",
-    )
-    add(
-        "--trace-rate",
-        type=_seconds,
-        default=_DEFAULTS.trace_rate,
-        metavar="N",
-        help="trace one request in N (default: %(default)s)",
-    )
-    add(
-        "--open",
-        action="append",
-        choices=PROTECTED,
-        default=[],
-        metavar="PROTOCOL",
-        help="let every client use a protected protocol, may be repeated: " + ", ".join(PROTECTED),
-    )
-    add(
-        "--log-level",
-        choices=LOG_LEVELS,
-        default=_DEFAULTS.log_level,
-        help="least severe lines of tritonserver to show (default: %(default)s)",
-    )
-    add(
-        "--ready-timeout",
-        type=_seconds,
-        default=int(_DEFAULTS.ready_timeout_s),
-        metavar="S",
-        help="seconds from the start to the first right answer (default: %(default)s)",
-    )
-    add(
-        "--exit-timeout",
-        type=_seconds,
-        default=_DEFAULTS.exit_timeout_s,
-        metavar="S",
-        help="seconds for running requests when it ends (default: %(default)s)",
-    )
-    add("--tritonserver", type=Path, metavar="FILE", help="use this tritonserver")
+    add_server_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -148,28 +41,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ServingError: when it cannot start, or ended by itself.
     """
-    options = ServerOptions(
-        repository=args.repository,
-        profile=args.profile,
-        host=args.host,
-        grpc_port=args.grpc_port,
-        http_port=args.http_port,
-        metrics_port=args.metrics_port,
-        metrics_host=args.metrics_host,
-        open_protocols=frozenset(args.open),
-        log_level=args.log_level,
-        ready_timeout_s=args.ready_timeout,
-        exit_timeout_s=args.exit_timeout,
-        watchdog=not args.no_watchdog,
-        health_host=args.health_host,
-        health_port=args.health_port,
-        tls_cert=args.tls_cert,
-        tls_key=args.tls_key,
-        tls_client_ca=args.tls_client_ca,
-        trace_url=args.trace_url,
-        trace_rate=args.trace_rate,
-        tritonserver=args.tritonserver,
-    )
+    options = server_options(args)
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in signals:
         signal.signal(number, _interrupt)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import time
-import urllib.request
-from types import TracebackType
 from typing import Final
 
 import tritonclient.grpc as grpcclient
@@ -13,6 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from serving import preflight
 from serving.addresses import listens, reachable, resolve_ports
+from serving.drain import drain, hasten
 from serving.errors import ProbeError, ServingError, StartError
 from serving.find import Installation, find_server
 from serving.guard import GRACE_S, KILL_NOW, KILL_TIMEOUT_S
@@ -22,17 +21,13 @@ from serving.probe import Probe, ask, load_probe
 from serving.profile import Profile, choose_profile, gpu_present
 from serving.python_environment import read_packages, server_environment
 from serving.server_log import ServerLog
+from serving.service import Service
 from serving.tls import ServerTls, read_tls
 
 POLL_S: Final = 0.05
-_WAITING: Final = "nv_inference_pending_request_count{"
-EMPTY_LOOKS: Final = 3
-"""Queues that are empty so often in a row stay so: a request is between two models for less."""
-UNLOAD_S: Final = 3.0
-"""For the models' own end, when every request is answered."""
 
 
-class TritonServer:
+class TritonServer(Service):
     """One server.
 
     Use it as a context manager, or call `start` and `stop`.
@@ -188,56 +183,13 @@ class TritonServer:
         launched, self._launched = self._launched, None
         if launched is None:
             return
-        self._drain(launched)
+        timeout_s = self.options.exit_timeout_s
+        drain(launched, self.metrics_url, timeout_s, lambda: self._killed)
         begin_stop(launched)
-        self._hasten(launched)
-        stop(launched, self.options.exit_timeout_s + GRACE_S + KILL_TIMEOUT_S)
+        hasten(launched, self._log, timeout_s)
+        stop(launched, timeout_s + GRACE_S + KILL_TIMEOUT_S)
         if self._log is not None:
             self._log.close()
-
-    def _drain(self, launched: Launched) -> None:
-        """Let the queues run empty first.
-
-        After SIGTERM tritonserver finishes the model that a request is in, and then refuses the
-        request at the door of the ensemble's next model.
-        """
-        deadline = time.monotonic() + self.options.exit_timeout_s
-        empty = 0
-        while empty < EMPTY_LOOKS and time.monotonic() < deadline:
-            if self._killed or launched.process.poll() is not None:
-                return
-            waiting = self._waiting_requests()
-            if waiting is None:
-                return
-            empty = empty + 1 if waiting == 0 else 0
-            time.sleep(POLL_S)
-
-    def _waiting_requests(self) -> float | None:
-        """Of all queues; None when the server does not say."""
-        try:
-            with urllib.request.urlopen(self.metrics_url, timeout=1) as answer:
-                text = answer.read().decode()
-        except (OSError, ValueError):
-            return None
-        return sum(float(line.split()[-1]) for line in text.splitlines() if _WAITING in line[:40])
-
-    def _hasten(self, launched: Launched) -> None:
-        """Do not wait for models to unload once all requests are answered.
-
-        tritonserver waits its whole exit timeout for a model whose process was killed once.
-        """
-        stop_began = time.monotonic()
-        drained_at: float | None = None
-        while launched.process.poll() is None:
-            now = time.monotonic()
-            if drained_at is None and self._log is not None and self._log.drained():
-                drained_at = now
-            if drained_at is not None and now - drained_at > UNLOAD_S:
-                launched.process.send_signal(KILL_NOW)
-                return
-            if drained_at is None and now - stop_began > self.options.exit_timeout_s:
-                return  # the guard ends it
-            time.sleep(POLL_S)
 
     def wait(self, timeout_s: float) -> int | None:
         """Wait for the server to end by itself: its exit code, or None when it still runs."""
@@ -278,15 +230,3 @@ class TritonServer:
     def _log_end(self) -> str:
         assert self._log is not None
         return " | ".join(line for line in self._log.tail(5) if line)
-
-    def __enter__(self) -> TritonServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of `Journal.exposition`."""
 PROBE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 RECOVERY_BUCKETS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0, 60.0)
 

@@ -85,6 +85,19 @@ def find_stubs(server_pid: int, shm_prefix: str) -> list[Stub]:
     return found
 
 
+def newest_stubs(server_pid: int, shm_prefix: str) -> list[Stub]:
+    """The youngest stub of each model, by model name; the caller closes them.
+
+    Just after a load the process that is on its way out lives on beside the new one.
+    """
+    newest: dict[str, Stub] = {}
+    for stub in sorted(find_stubs(server_pid, shm_prefix), key=lambda stub: stub.pid):
+        if stub.model in newest:
+            newest[stub.model].close()
+        newest[stub.model] = stub
+    return [newest[model] for model in sorted(newest)]
+
+
 def is_running(pid: int) -> bool:
     """Whether the process exists and has not ended."""
     found = _state_and_parent(pid)

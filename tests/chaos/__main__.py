@@ -24,7 +24,8 @@ from onnx_samples import write_onnx
 
 from lprnet_cli import VERBS, load_verb
 from serving import ServerOptions
-from serving.watchdog import Watchdog, WatchdogOptions
+from serving.options import WatchdogOptions
+from serving.watchdog import Watchdog
 
 from . import faults, full_shm
 from .scenarios import SCENARIOS, Run
@@ -52,7 +53,7 @@ class Blind(Watchdog):
     """A watchdog that sees nothing: shows that the scenarios can fail."""
 
     def _step(self) -> None:
-        self._stopping.wait(1)
+        self._case.stopping.wait(1)
 
 
 def main(argv: list[str] | None = None) -> int:

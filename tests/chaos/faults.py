@@ -16,7 +16,7 @@ from onnx_samples import paint
 from lprnet import contract
 from serving.watchdog import Watchdog
 from serving.watchdog_models import load_anew
-from serving.watchdog_stubs import Stub, find_stubs
+from serving.watchdog_stubs import Stub, newest_stubs
 
 PATIENCE_S = 120.0
 HTTP_TIMEOUT_S = 2.0
@@ -24,14 +24,9 @@ HTTP_TIMEOUT_S = 2.0
 
 
 def stubs(dog: Watchdog) -> list[Stub]:
-    """The stub of each model, by model name; of two, one is on its way out and not meant."""
+    """The process of each model, by model name; the caller closes them."""
     launched = dog.server.launched
-    newest: dict[str, Stub] = {}
-    for stub in sorted(find_stubs(launched.pid, launched.shm_prefix), key=lambda stub: stub.pid):
-        if stub.model in newest:
-            newest[stub.model].close()
-        newest[stub.model] = stub
-    return [newest[model] for model in sorted(newest)]
+    return newest_stubs(launched.pid, launched.shm_prefix)
 
 
 def recoveries(dog: Watchdog) -> int:

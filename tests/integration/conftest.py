@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from lprnet_cli import VERBS, load_verb
 from serving import ServerOptions, TritonServer
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from left_behind import processes_with, segments, wait_until
 from onnx_samples import write_onnx
 
 READY_TIMEOUT_S = 300.0  # a machine that trains at the same time is slow
@@ -86,3 +89,22 @@ def client(sample_server: TritonServer) -> Iterator[grpcclient.InferenceServerCl
     """Triton's own gRPC client on `sample_server`."""
     with grpcclient.InferenceServerClient(sample_server.grpc_url) as connected:
         yield connected
+
+
+@pytest.fixture
+def repository(sample_repository: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage; its path is the mark of this test's processes."""
+    return Path(shutil.copytree(sample_repository, tmp_path / "repository"))
+
+
+@pytest.fixture
+def no_trace(repository: Path) -> Iterator[None]:
+    """After the test: no process of its server, no shared memory of its."""
+    before = segments()
+    yield
+    wait_until(lambda: not processes_with(str(repository)))
+    left = processes_with(str(repository))
+    for pid in left:  # of a test that failed: the next ones want the machine
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+    assert wait_until(lambda: not segments() - before), segments() - before

@@ -29,7 +29,8 @@ from tritonclient.utils import InferenceServerException
 
 from clients import ClientError, ClientOptions, PlateClient, RetryPolicy
 from lprnet import contract
-from serving.watchdog import Watchdog, WatchdogOptions
+from serving.options import WatchdogOptions
+from serving.watchdog import Watchdog
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from chaos import faults
