@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx_samples import paint
 
-from clients import ClientError, ClientOptions, PlateClient, RetryPolicy
+from clients import ClientError, ClientOptions, PlateClient
 
 TEXTS = ("AB1CD", "XY77Z", "K0LM9", "QQ11", "7", "")
 WORKERS = 200
@@ -31,8 +31,8 @@ class Load:
     Args:
         url: gRPC address.
         rate_per_s: requests begun a second, whether or not earlier ones are answered.
-        timeout_s: deadline of a request over all its retries.
-        retries: budget of the client; 0 shows what a client without retries suffers.
+        timeout_s: deadline of a request over all its retries; how it retries is the client's
+            default.
 
     Attributes:
         right, wrong: answers.
@@ -40,14 +40,11 @@ class Load:
         latencies_s: of right answers.
     """
 
-    def __init__(
-        self, url: str, rate_per_s: float = 50, timeout_s: float = 60, retries: float = 20_000
-    ) -> None:
+    def __init__(self, url: str, rate_per_s: float = 50, timeout_s: float = 60) -> None:
         self._rate_per_s = rate_per_s
         self._crops = [paint(text)[np.newaxis] for text in TEXTS]
         self._files = [png(crop[0]) for crop in self._crops]
-        policy = RetryPolicy(budget=retries)
-        self._client = PlateClient(url, ClientOptions(timeout_s=timeout_s, retry=policy))
+        self._client = PlateClient(url, ClientOptions(timeout_s=timeout_s))
         self._ended = threading.Event()
         self._dropped = threading.Event()
         self._lock = threading.Lock()

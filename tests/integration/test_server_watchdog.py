@@ -70,7 +70,7 @@ SHORT = {
     "clients_leave": 0.05,
     "slow_clients": 0.1,
     "model_reloaded": 0.1,
-    "stub_killed": 0.15,  # each of the three once
+    "stub_killed": 0.05,  # each of the three once
     "stub_stopped": 0.1,
     "server_killed": 0.1,
 }
@@ -83,8 +83,8 @@ def test_a_fault_costs_nobody_an_answer(dog: Watchdog, name: str) -> None:
     good, figures = SCENARIOS[name](Run(dog, random.Random(seed), SHORT[name], 0))
     # Times are promised for a machine that is not busy with the rest of the tests: here three
     # times as much is allowed; what was answered, and how, is not negotiable.
-    if not good and "median_s" in figures:
-        assert figures["median_s"] <= 3 * figures["limit_s"], figures
+    if not good and "worst_median_s" in figures:
+        assert figures["worst_median_s"] <= 3 * figures["limit_s"], figures
         good = not figures["lost"] and not figures["wrong"] and figures["right"] > 0
     assert good, figures
 
