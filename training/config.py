@@ -37,6 +37,7 @@ class DataSection:
 
     train: list[str] = field(default_factory=list)  # folders of labelled sets
     validation: list[str] = field(default_factory=list)  # never learnt from
+    exclude: list[str] = field(default_factory=list)  # TSV lists of crops left out of `train`
     real_share: float = 0.5  # of each batch, 0..1; the rest is synthetic
     balance: float = 0.5  # 0 = by size, 1 = every (source, region) group alike
     trusted_boost: float = 1.5  # weight of given labels over pseudo-labels

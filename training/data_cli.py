@@ -1,8 +1,9 @@
-"""Check and convert labelled sets.
+"""Check, clean and convert labelled sets.
 
 Examples:
   lprnet data check ../shared/data/train/* --against ../shared/data/val/*
   lprnet data check my_plates --onnx out/model.onnx --tsv out/suspects.tsv --html out/suspects.html
+  lprnet data relabel my_plates --weights shipped --out out/wrong.tsv --html out/wrong.html
   lprnet data convert autoriaNumberplateOcrEu-2020-10-09 out/eu_tao
 
 `check` names unreadable pictures, characters outside the charset, empty and over-long texts,
@@ -20,6 +21,7 @@ from pathlib import Path
 from lprnet.charset import Charset
 from lprnet.errors import LprnetError
 from lprnet.plate_spec import DEFAULT_SPEC, PlateSpec
+from training import relabel_cli
 from training.data import check_report
 from training.data.check import SetFacts, check_set
 from training.data.convert import convert_to_tao
@@ -64,6 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--tsv", type=Path, metavar="FILE", help="write the suspicious labels")
     check.add_argument("--html", type=Path, metavar="FILE", help="the same with their pictures")
+    relabel_cli.add_arguments(
+        verbs.add_parser(
+            "relabel",
+            help="find wrong labels with a recogniser, or label pictures that have none",
+            epilog=relabel_cli.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     convert = verbs.add_parser(
         "convert",
         help="write a set in TAO layout with a manifest",
@@ -78,7 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check or convert; returns 1 when a check found faults."""
+    """Check, relabel or convert; returns 1 when a check found faults."""
+    if args.action == "relabel":
+        return relabel_cli.run(args)
     if args.action == "convert":
         charset = _charset(args.characters)
         records = read_set(args.set)

@@ -77,6 +77,22 @@ def read_set(root: Path) -> list[Record]:
     return records
 
 
+def unlabelled(root: Path) -> list[Record]:
+    """Pictures of a folder and of the folders in it, without labels, in order of their names.
+
+    Raises:
+        DatasetError: when there is no such folder, or no picture in it.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{root} is no folder: name one with pictures of plates")
+    source = _set_name(root)
+    folders = [root, *sorted(p for p in root.rglob("*") if p.is_dir())]
+    records = [Record(p, "", "", source) for folder in folders for p in _pictures(folder)]
+    if not records:
+        raise DatasetError(f"{root} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return records
+
+
 def _set_name(root: Path) -> str:
     """The folder's name; for `.../us/train` it is `us`, since "train" tells no source."""
     folder = root.resolve()
