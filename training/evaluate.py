@@ -34,7 +34,7 @@ from training.evaluation.options import (
 from training.evaluation.pictures import LabelledSet
 from training.evaluation.readers import CheckpointReader, OnnxReader, Reader, require
 from training.evaluation.result import Evaluation, write_json
-from training.evaluation.robustness import measure_robustness
+from training.evaluation.robustness import LEVELS, measure_robustness
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--robustness", action="store_true", help="read the sets under graded distortions too"
     )
+    group.add_argument(
+        "--robustness-crops",
+        type=int,
+        default=400,
+        metavar="N",
+        help="distort so many crops, a fixed draw over all sets; 0 = all (default: %(default)s)",
+    )
     group.add_argument("--no-speed", action="store_true", help="leave out the timing")
     group.add_argument("--brief", action="store_true", help="print no regions and sources")
     group.add_argument(
@@ -63,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate; returns 0."""
     if args.fit_temperature and len(args.weights) != 1:
         raise LprnetError("--fit-temperature needs exactly one --weights CKPT, which it changes")
+    if args.robustness_crops < 0:
+        raise LprnetError("--robustness-crops must be 0 (all) or more")
     if args.html is not None:
         require("matplotlib", "train")
         require("jinja2", "train")
@@ -93,6 +102,11 @@ def _evaluate(
     fit: TemperatureFit | None,
 ) -> Evaluation:
     measured = tuple(measure(reader, labelled) for reader in readers for labelled in sets)
+    curves = (
+        measure_robustness(readers, measured, sets, crops=args.robustness_crops)
+        if args.robustness
+        else []
+    )
     pictures = [picture for labelled in sets for picture in labelled.readable]
     return Evaluation(
         sets=sets,
@@ -100,7 +114,7 @@ def _evaluate(
         measurements=measured,
         threads=args.threads,
         speed={} if args.no_speed else measure_speed(readers, pictures),
-        curves=tuple(measure_robustness(readers, measured, sets)) if args.robustness else (),
+        curves=tuple(curves),
         temperature=fit,
     )
 
@@ -159,5 +173,6 @@ def _print(result: Evaluation, *, brief: bool) -> None:
         print(f"\nspeed, decoded pixels to text, {result.threads} thread(s), readers in turns")
         print(tables.text_table(tables.SPEED_HEADER, tables.speed_rows(result.speed)))
     if result.curves:
-        print("\nrobustness, all sets together")
+        n = result.curves[0].n
+        print(f"\nrobustness, mean exact % over {LEVELS} levels of each distortion, {n} crops")
         print(tables.text_table(*tables.robustness_table(result.curves)))

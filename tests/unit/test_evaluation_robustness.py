@@ -22,6 +22,7 @@ from training.evaluation.robustness import (
     distort,
     mean_accuracy,
     measure_robustness,
+    subset,
 )
 
 from onnx_samples import write_onnx  # isort: skip - painted_sets says where it is
@@ -145,6 +146,27 @@ def test_curves_count_right_plates(tmp_path: Path) -> None:
     ]
     assert curves[0].mean == 0.5
     assert mean_accuracy(curves, "sample") == 0.25
+
+
+def test_a_draw_of_crops_keeps_its_own_level_0(tmp_path: Path) -> None:
+    roots = [
+        write_tao(
+            tmp_path / name, {f"{i}": ("AB12", "AB12" if i % wrong else "NO") for i in range(n)}
+        )
+        for name, n, wrong in (("one", 30, 3), ("two", 10, 2))
+    ]
+    sets = [load_pictures(root.name, read_set(root)) for root in roots]
+    reader = OnnxReader(write_onnx(tmp_path / "sample.onnx"))
+    measured = [measure(reader, labelled) for labelled in sets]
+    untouched = Distortion("nothing", "-", (0, 0, 0, 0, 0), lambda p, _a, _r: p)
+    (curve,) = measure_robustness([reader], measured, sets, [untouched], crops=16)
+    assert curve.n == 16
+    assert len(set(curve.right)) == 1  # an untouched level equals level 0 of the same crops
+    assert 0 < curve.right[0] < 16
+    assert subset(sets, 16) == subset(sets, 16)
+    assert [len(part) for part in subset(sets, 0)] == [len(p) for p in subset(sets, 99)] == [30, 10]
+    assert all(part == sorted(set(part)) for part in subset(sets, 16))
+    assert sum(map(len, subset(sets, 16))) == 16
 
 
 def test_curve_by_hand() -> None:

@@ -75,6 +75,7 @@ class Evaluation:
             if self.curves:
                 entry["robustness"] = {
                     "mean": mean_accuracy(self.curves, name),
+                    "n": self.curves[0].n,
                     "curves": {
                         c.distortion: list(c.shares) for c in self.curves if c.reader == name
                     },

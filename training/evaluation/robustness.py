@@ -193,28 +193,54 @@ def mean_accuracy(curves: Sequence[Curve], reader: str) -> float:
     return sum(means) / len(means)
 
 
+def subset(sets: Sequence[LabelledSet], crops: int, seed: int = 1) -> list[list[int]]:
+    """Positions of the crops that are distorted, ascending, for each set.
+
+    Drawn without replacement over all sets together, so that a set keeps its share; the same
+    sets, number and seed always give the same crops.
+
+    Args:
+        crops: how many at most; 0 = all.
+    """
+    sizes = [len(labelled.records) for labelled in sets]
+    total = sum(sizes)
+    kept = np.arange(total)
+    if 0 < crops < total:
+        kept = np.sort(np.random.default_rng(seed).choice(total, crops, replace=False))
+    ends = np.cumsum(sizes)
+    return [
+        (kept[(kept >= end - size) & (kept < end)] - (end - size)).tolist()
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+
+
 def measure_robustness(
     readers: Sequence[Reader],
     measured: Sequence[Measurement],
     sets: Sequence[LabelledSet],
     distortions: Sequence[Distortion] = DISTORTIONS,
+    *,
+    crops: int = 0,
 ) -> list[Curve]:
     """Read every set under every distortion and level with every reader.
 
     Args:
-        measured: the readers on the undistorted sets, which are the level 0.
+        measured: the readers on the undistorted sets, which are the level 0: set by set in the
+            order of `sets`.
+        crops: distort a fixed draw of so many crops over all sets (`subset`); 0 = all of them.
     """
+    chosen = subset(sets, crops)
     plates = [
-        (index, record, picture)
-        for labelled in sets
-        for index, (record, picture) in enumerate(
-            zip(labelled.records, labelled.pictures, strict=True)
-        )
+        (index, labelled.records[index], labelled.pictures[index])
+        for labelled, positions in zip(sets, chosen, strict=True)
+        for index in positions
     ]
     n = len(plates)
-    clean = {
-        r.name: sum(int(m.right.sum()) for m in measured if m.reader == r.name) for r in readers
-    }
+    clean = {}
+    for reader in readers:
+        mine = [m for m in measured if m.reader == reader.name]
+        pairs = zip(mine, chosen, strict=True)
+        clean[reader.name] = sum(int(m.right[positions].sum()) for m, positions in pairs)
     right = {(r.name, d.name): [clean[r.name]] + [0] * LEVELS for r in readers for d in distortions}
     total = len(distortions) * LEVELS * n
     with tqdm(total=total, desc="robustness", unit="crop", disable=None, leave=False) as bar:
