@@ -39,7 +39,7 @@ class AsyncPlateClient:
 
     def __init__(self, url: str | None = None, options: ClientOptions | None = None) -> None:
         self.options = ClientOptions() if options is None else options
-        if self.options.shared_memory:
+        if self.options.shared_memory or self.options.cuda_device is not None:
             raise ConfigurationError("AsyncPlateClient has no shared memory: use PlateClient")
         self._connection = AsyncConnection(url, self.options)
         self._batcher: Batcher[bytes, Outcome] = Batcher(self._read_some, self.options.in_flight)

@@ -12,7 +12,7 @@ from tritonclient.utils import InferenceServerException  # type: ignore[import-u
 
 from clients.errors import ClientError, DeadlineExceeded, ServerUnavailable, from_triton
 from clients.options import ClientOptions, resolve_url
-from clients.retry import Attempts, RetryBudget
+from clients.retry import Attempts, RequestIds, RetryBudget
 from clients.wire import OUTPUTS
 
 Answer = TypeVar("Answer")
@@ -26,6 +26,7 @@ class AsyncConnection:
         self.options = options
         self._headers = dict(options.headers)
         self._budget = RetryBudget(options.retry)
+        self._ids = RequestIds()
         self._slots = asyncio.Semaphore(options.in_flight)
         self._closed = False
         self._triton = InferenceServerClient(
@@ -61,12 +62,19 @@ class AsyncConnection:
 
     async def infer(self, model: str, tensor: InferInput) -> InferResult:
         """Send one request when one of `in_flight` slots is free."""
+        request_id = self._ids.next()
         async with self._slots:
             return await self._call(
                 self.options.timeout_s,
                 lambda left_s: self._triton.infer(
-                    model, [tensor], outputs=OUTPUTS, headers=self._headers, client_timeout=left_s
+                    model,
+                    [tensor],
+                    outputs=OUTPUTS,
+                    request_id=request_id,
+                    headers=self._headers,
+                    client_timeout=left_s,
                 ),
+                request_id,
             )
 
     async def close(self) -> None:
@@ -76,9 +84,12 @@ class AsyncConnection:
             await self._triton.close()
 
     async def _call(
-        self, timeout_s: float, attempt: Callable[[float], Awaitable[Answer]]
+        self,
+        timeout_s: float,
+        attempt: Callable[[float], Awaitable[Answer]],
+        request_id: str = "",
     ) -> Answer:
-        attempts = Attempts(self._budget, timeout_s)
+        attempts = Attempts(self._budget, timeout_s, request_id)
         while True:
             if self._closed:
                 raise ClientError("the client is closed")

@@ -40,6 +40,12 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         help="hand pictures over in shared memory; the server must run on this machine and be "
         "started with `lprnet serve --open shared-memory`",
     )
+    add(
+        "--cuda-shared-memory",
+        type=int,
+        metavar="GPU",
+        help="the same through the memory of this GPU (0, 1, ...)",
+    )
     add("--tls", action="store_true", help="encrypted connection")
     add("--ca-file", type=Path, metavar="PEM", help="who signs the server's certificate")
     add("--cert-file", type=Path, metavar="PEM", help="own certificate, for mutual TLS")
@@ -59,6 +65,7 @@ def client_from(args: argparse.Namespace) -> PlateClient:
         timeout_s=args.timeout,
         in_flight=args.in_flight,
         shared_memory=args.shared_memory,
+        cuda_device=args.cuda_shared_memory,
         tls=Tls(*names) if encrypted else None,
     )
     return PlateClient(args.url, options)

@@ -22,7 +22,7 @@ from clients.errors import (
     from_triton,
 )
 from clients.options import ClientOptions, resolve_url
-from clients.retry import Attempts, RetryBudget
+from clients.retry import Attempts, RequestIds, RetryBudget
 from clients.shared_memory import Region, RegionPool
 from clients.wire import OUTPUTS
 
@@ -35,9 +35,11 @@ class Connection:
     def __init__(self, url: str | None, options: ClientOptions) -> None:
         self.url = resolve_url(url)
         self.options = options
-        self.regions = RegionPool() if options.shared_memory else None
+        wanted = options.shared_memory or options.cuda_device is not None
+        self.regions = RegionPool(options.cuda_device) if wanted else None
         self._headers = dict(options.headers)
         self._budget = RetryBudget(options.retry)
+        self._ids = RequestIds()
         self._closed = threading.Event()
         self._triton = InferenceServerClient(
             self.url,
@@ -71,23 +73,23 @@ class Connection:
 
     def infer(self, model: str, tensor: InferInput, region: Region | None = None) -> InferResult:
         """Send one request; `tensor` lies in `region` where one is named."""
+        request_id = self._ids.next()
 
         def attempt(left_s: float) -> InferResult:
             if region is not None and not region.registered:
-                self._triton.register_system_shared_memory(
-                    region.name,
-                    f"/{region.name}",
-                    region.size_bytes,
-                    headers=self._headers,
-                    client_timeout=left_s,
-                )
+                region.memory.register(self._triton, headers=self._headers, client_timeout=left_s)
                 region.registered = True
             return self._triton.infer(
-                model, [tensor], outputs=OUTPUTS, headers=self._headers, client_timeout=left_s
+                model,
+                [tensor],
+                outputs=OUTPUTS,
+                request_id=request_id,
+                headers=self._headers,
+                client_timeout=left_s,
             )
 
         try:
-            return self._call(self.options.timeout_s, attempt)
+            return self._call(self.options.timeout_s, attempt, request_id)
         except AccessDenied as error:
             if region is None or region.registered:
                 raise
@@ -98,7 +100,7 @@ class Connection:
             if region is None:
                 raise
             region.registered = False  # another server runs there now
-            return self._call(self.options.timeout_s, attempt)
+            return self._call(self.options.timeout_s, attempt, request_id)
 
     def close(self) -> None:
         """Close the connection; calls under way end with an error. Closing twice is harmless."""
@@ -108,22 +110,21 @@ class Connection:
         for region in [] if self.regions is None else self.regions.drain():
             if region.registered:
                 self._unregister(region)
-            region.memory.close()
-            region.memory.unlink()
+            region.memory.free()
         self._triton.close()
 
     def _unregister(self, region: Region) -> None:
         try:
-            self._triton.unregister_system_shared_memory(
-                region.name, headers=self._headers, client_timeout=1.0
-            )
+            region.memory.unregister(self._triton, headers=self._headers, client_timeout=1.0)
         except InferenceServerException as error:
             # A server that is gone has forgotten its regions.
             if not isinstance(from_triton(error, self.url), ServerUnavailable):
                 raise
 
-    def _call(self, timeout_s: float, attempt: Callable[[float], Answer]) -> Answer:
-        attempts = Attempts(self._budget, timeout_s)
+    def _call(
+        self, timeout_s: float, attempt: Callable[[float], Answer], request_id: str = ""
+    ) -> Answer:
+        attempts = Attempts(self._budget, timeout_s, request_id)
         while True:
             if self._closed.is_set():
                 raise ClientError("the client is closed")

@@ -20,7 +20,13 @@ _REGION_GONE = "Unable to find shared memory region"  # the server was started a
 
 
 class ClientError(LprnetError):
-    """Base of the errors below."""
+    """Base of the errors below.
+
+    Attributes:
+        request_id: of the request that failed, by which the server's log knows it; else empty.
+    """
+
+    request_id: str = ""
 
 
 class ConfigurationError(ClientError, ValueError):
@@ -71,6 +77,11 @@ class ServerError(ClientError):
         super().__init__(f"the server answered {code}: {message}")
         self.code = code
         self.message = message
+
+    def __str__(self) -> str:
+        """The sentence, and the request that the server's log tells more of."""
+        words = super().__str__()
+        return f"{words} [request {self.request_id}]" if self.request_id else words
 
 
 class ModelNotFound(ServerError):

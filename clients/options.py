@@ -65,6 +65,8 @@ class ClientOptions:
         shared_memory: hand pictures over in /dev/shm instead of through the connection; the
             server must run on the same machine, share its /dev/shm and open the protocol to
             this client.
+        cuda_device: number of the GPU through whose memory pictures are handed over, on the same
+            terms; None: none. No GPU was at hand to run or measure it.
     """
 
     timeout_s: float = 30.0
@@ -74,12 +76,17 @@ class ClientOptions:
     headers: Mapping[str, str] = field(default_factory=dict)
     in_flight: int = 2
     shared_memory: bool = False
+    cuda_device: int | None = None
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0 or self.connect_timeout_s <= 0:
             raise ConfigurationError("deadlines must be above 0 seconds")
         if self.in_flight < 1:
             raise ConfigurationError("in_flight must be at least 1")
+        if self.shared_memory and self.cuda_device is not None:
+            raise ConfigurationError("choose one of shared_memory and cuda_device")
+        if self.cuda_device is not None and self.cuda_device < 0:
+            raise ConfigurationError("cuda_device is the number of a GPU, 0 or more")
 
     @property
     def channel_args(self) -> list[tuple[str, int | str]]:

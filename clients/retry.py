@@ -7,12 +7,18 @@ for requests over 256 KiB unless told otherwise. Ours run until the call's deadl
 
 from __future__ import annotations
 
+import itertools
+import logging
 import random
+import secrets
 import threading
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from clients.errors import ClientError, ServerUnreachable, is_transient
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,16 +81,33 @@ class RetryBudget:
             self._left = min(self.policy.budget, self._left + self.policy.earned_per_success)
 
 
+class RequestIds:
+    """Names for the requests of one client: `CLIENT-NUMBER`, unique among clients.
+
+    Triton's log and traces, the models' own log lines and the client's errors carry them.
+    """
+
+    def __init__(self) -> None:
+        self._client = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+
+    def next(self) -> str:
+        """The next name. Safe to use from several threads."""
+        return f"{self._client}-{next(self._numbers)}"
+
+
 class Attempts:
     """The attempts of one call.
 
     Args:
         budget: of the client.
         timeout_s: deadline of the call over all its attempts, counted from now.
+        request_id: of the request, for errors and the log; empty where there is none.
     """
 
-    def __init__(self, budget: RetryBudget, timeout_s: float) -> None:
+    def __init__(self, budget: RetryBudget, timeout_s: float, request_id: str = "") -> None:
         self._budget = budget
+        self._request_id = request_id
         self._end_s = time.monotonic() + timeout_s
         self._failed = 0
 
@@ -99,12 +122,14 @@ class Attempts:
         Raises:
             ClientError: `error` itself, when there shall be no further attempt.
         """
+        error.request_id = self._request_id
         pause = self._budget.policy.delay_s(self._failed)
         self._failed += 1
         if not is_transient(error) or pause >= self.left_s:
             raise error
         if not self._budget.take(free=isinstance(error, ServerUnreachable)):
             raise error
+        _LOG.info("request %s again in %.3f s: %s", self._request_id or "-", pause, error)
         return pause
 
     def succeeded(self) -> None:

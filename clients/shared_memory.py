@@ -1,4 +1,4 @@
-"""System shared memory regions that carry pictures to a server on the same machine.
+"""Shared memory regions that carry pictures to a server on the same machine.
 
 A region is used by one request at a time and then again; regions are made as they are needed
 and removed by `close`. Should the process be killed, Python's resource tracker removes them.
@@ -14,19 +14,81 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
-from typing import Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import InferInput  # type: ignore[import-untyped]
 
+from clients.cuda_memory import CudaMemory, check_device
 from clients.errors import ClientError, ConfigurationError
 from lprnet import contract
 
 PREFIX: Final = "lprnet_client_"
-"""Names in /dev/shm start with it."""
+"""Names of regions start with it."""
 
 _MIN_REGION_BYTES: Final = 1024 * 1024
+
+
+class Memory(Protocol):
+    """Where a region lies: /dev/shm, or a GPU (`clients.cuda_memory`).
+
+    Attributes:
+        name: with the server.
+        size_bytes: what it can hold.
+    """
+
+    name: str
+    size_bytes: int
+
+    def write(self, content: npt.NDArray[np.uint8]) -> None:
+        """Copy bytes to the beginning."""
+
+    def register(self, triton: Any, **call: Any) -> None:
+        """Tell the server of it."""
+
+    def unregister(self, triton: Any, **call: Any) -> None:
+        """Tell the server that it goes."""
+
+    def free(self) -> None:
+        """Remove it."""
+
+
+class SystemMemory:
+    """A file in /dev/shm, which has the region's name.
+
+    Raises:
+        ConfigurationError: when /dev/shm has no room.
+    """
+
+    def __init__(self, name: str, size_bytes: int) -> None:
+        self.name = name
+        try:
+            self._memory = SharedMemory(name, create=True, size=size_bytes)
+        except OSError as error:
+            raise ConfigurationError(
+                f"no shared memory to be had ({error.strerror}): switch shared_memory off"
+            ) from error
+        self.size_bytes = self._memory.size
+
+    def write(self, content: npt.NDArray[np.uint8]) -> None:
+        """Copy bytes to the beginning."""
+        if self._memory.buf is None:
+            raise ClientError("the client is closed")
+        np.ndarray(content.shape, np.uint8, buffer=self._memory.buf)[:] = content
+
+    def register(self, triton: Any, **call: Any) -> None:
+        """Tell the server of it."""
+        triton.register_system_shared_memory(self.name, f"/{self.name}", self.size_bytes, **call)
+
+    def unregister(self, triton: Any, **call: Any) -> None:
+        """Tell the server that it goes."""
+        triton.unregister_system_shared_memory(self.name, **call)
+
+    def free(self) -> None:
+        """Remove it."""
+        self._memory.close()
+        self._memory.unlink()
 
 
 @dataclass
@@ -34,51 +96,46 @@ class Region:
     """One region.
 
     Attributes:
-        name: with the server; the file in /dev/shm has the same.
-        memory: the mapping.
+        memory: where it lies.
         registered: whether the server has been told.
     """
 
-    name: str
-    memory: SharedMemory
+    memory: Memory
     registered: bool = False
-
-    @property
-    def size_bytes(self) -> int:
-        """What it can hold."""
-        return self.memory.size
-
-    @property
-    def _buffer(self) -> memoryview:
-        if self.memory.buf is None:
-            raise ClientError("the client is closed")
-        return self.memory.buf
 
     def put_images(self, pictures: Sequence[bytes]) -> InferInput:
         """Write encoded pictures as Triton's BYTES (length, little endian, then content)."""
-        at, buffer = 0, self._buffer
-        for data in pictures:
-            struct.pack_into("<I", buffer, at, len(data))
-            buffer[at + 4 : at + 4 + len(data)] = data
-            at += 4 + len(data)
-        return self._input(contract.ENCODED, [len(pictures), 1], "BYTES", at)
+        parts = [part for data in pictures for part in (struct.pack("<I", len(data)), data)]
+        content = np.frombuffer(b"".join(parts), np.uint8)
+        return self._put(contract.ENCODED, [len(pictures), 1], "BYTES", content)
 
     def put_crops(self, crops: npt.NDArray[np.uint8]) -> InferInput:
         """Write UINT8 [N, 3, H, W]."""
-        view: npt.NDArray[np.uint8] = np.ndarray(crops.shape, np.uint8, buffer=self._buffer)
-        view[:] = crops
-        return self._input(contract.IMAGE, list(crops.shape), "UINT8", crops.nbytes)
+        return self._put(contract.IMAGE, list(crops.shape), "UINT8", crops)
 
-    def _input(self, name: str, shape: list[int], kind: str, size_bytes: int) -> InferInput:
+    def _put(
+        self, name: str, shape: list[int], kind: str, content: npt.NDArray[np.uint8]
+    ) -> InferInput:
+        self.memory.write(content)
         tensor = InferInput(name, shape, kind)
-        tensor.set_shared_memory(self.name, size_bytes)
+        tensor.set_shared_memory(self.memory.name, content.nbytes)
         return tensor
 
 
 class RegionPool:
-    """Regions of one client. Safe to use from several threads."""
+    """Regions of one client. Safe to use from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        cuda_device: number of the GPU whose memory to use; None: /dev/shm.
+
+    Raises:
+        ConfigurationError: when there is no such GPU.
+    """
+
+    def __init__(self, cuda_device: int | None = None) -> None:
+        if cuda_device is not None:
+            check_device(cuda_device)
+        self._device = cuda_device
         self._free: list[Region] = []
         self._all: list[Region] = []
         self._lock = threading.Lock()
@@ -91,7 +148,7 @@ class RegionPool:
         next one: its answer goes nowhere.
 
         Raises:
-            ConfigurationError: when /dev/shm has no room.
+            ConfigurationError: when there is no room for it.
         """
         region = self._take(size_bytes)
         try:
@@ -103,18 +160,17 @@ class RegionPool:
     def _take(self, size_bytes: int) -> Region:
         with self._lock:
             for region in self._free:
-                if region.size_bytes >= size_bytes:
+                if region.memory.size_bytes >= size_bytes:
                     self._free.remove(region)
                     return region
             name = f"{PREFIX}{os.getpid()}_{secrets.token_hex(4)}"
             size = max(_MIN_REGION_BYTES, 1 << (size_bytes - 1).bit_length())
-            try:
-                memory = SharedMemory(name, create=True, size=size)
-            except OSError as error:
-                raise ConfigurationError(
-                    f"no shared memory to be had ({error.strerror}): switch shared_memory off"
-                ) from error
-            region = Region(name, memory)
+            memory: Memory = (
+                SystemMemory(name, size)
+                if self._device is None
+                else CudaMemory(name, size, self._device)
+            )
+            region = Region(memory)
             self._all.append(region)
             return region
 

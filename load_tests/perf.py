@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "memory (default: starts one)",
     )
     add("--pictures", type=Path, metavar="FOLDER", help="what to send (default: see load_tests)")
-    add("--window-ms", type=int, default=500, help="one of three windows (default: %(default)s)")
+    add("--window-ms", type=int, default=400, help="one of three windows (default: %(default)s)")
     add("--quick", action="store_true", help="one level, no shared memory, short windows")
     add("--out", type=Path, default=ROOT / "out" / "perf", help="folder for the results")
 

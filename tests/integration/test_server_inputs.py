@@ -11,6 +11,7 @@ import io
 import shutil
 import struct
 import sys
+import time
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -191,11 +192,37 @@ def test_refusals_are_counted_by_reason(
     client: grpcclient.InferenceServerClient, sample_server: TritonServer
 ) -> None:
     refusal(client, b"nothing of the kind")
-    with urllib.request.urlopen(sample_server.metrics_url, timeout=TIMEOUT_S) as answer:
-        text = answer.read().decode()
-    lines = [line for line in text.splitlines() if 'reason="not_an_image"' in line]
-    assert lines
-    assert float(lines[0].split()[-1]) >= 1
+    assert counted(sample_server, "lprnet_rejected_pictures_total", 'reason="not_an_image"', 1) >= 1
+
+
+def test_plates_are_counted_with_their_confidence(
+    client: grpcclient.InferenceServerClient, sample_server: TritonServer
+) -> None:
+    last = ("lprnet_confidence_bucket", 'le="+Inf"')  # of those that are sent together
+    before = counted(sample_server, *last, 0)
+    for _ in range(3):
+        assert ask(client, READ["plain"]) == [TEXT]
+    filled = counted(sample_server, *last, before + 3)
+    assert filled >= before + 3
+    plates, empty, count, total = (
+        counted(sample_server, f"lprnet_{name}", "", 0)
+        for name in ("plates_total", "empty_plates_total", "confidence_count", "confidence_sum")
+    )
+    assert plates - empty == count == filled  # plates with characters have a confidence
+    assert 0 < total <= count
+
+
+def counted(server: TritonServer, name: str, label: str, least: float) -> float:
+    """Sum of a counter over the processes; models send theirs once a second."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while True:
+        with urllib.request.urlopen(server.metrics_url, timeout=TIMEOUT_S) as answer:
+            lines = answer.read().decode().splitlines()
+        found = [line for line in lines if line.startswith(f"{name}{{") and label in line]
+        total = sum(float(line.split()[-1]) for line in found)
+        if total >= least or time.monotonic() > deadline_s:
+            return total
+        time.sleep(0.2)
 
 
 # --- models that fail ----------------------------------------------------------------------

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
 from plate_metrics import PlateMetrics
 
 from lprnet import contract
-from lprnet.ctc import DecodedBatch, decode
-from lprnet.errors import LprnetError, SpecError
+from lprnet.ctc import decode
+from lprnet.errors import SpecError
 from lprnet.plate_spec import PlateSpec
+from lprnet.triton_model import PythonModel, refusal, response, spans, values
 
 
-def load_spec(model_folder: Path, version: str) -> PlateSpec:
+def load_spec(folder: Path, version: str) -> PlateSpec:
     """Plate spec beside this model; refuse it when the engine in this repository has another.
 
     Raises:
         SpecError: see above. An engine that is not in this repository cannot be compared; what it
             sends is checked by `decode` in any case.
     """
-    spec = PlateSpec.from_file(model_folder / version / contract.SPEC_FILE)
-    engine_folder = model_folder.parent / contract.ENGINE_MODEL
+    spec = PlateSpec.from_file(folder / version / contract.SPEC_FILE)
+    engine_folder = folder.parent / contract.ENGINE_MODEL
     for engine_file in sorted(engine_folder.glob(f"*/{contract.SPEC_FILE}")):
         if PlateSpec.from_file(engine_file).digest != spec.digest:
             raise SpecError(
@@ -35,81 +35,50 @@ def load_spec(model_folder: Path, version: str) -> PlateSpec:
     return spec
 
 
-class TritonPythonModel:
+class TritonPythonModel(PythonModel):
     """One vectorised decoding per `execute` call."""
 
-    def initialize(self, args: dict[str, str]) -> None:
+    name = contract.DECODER_MODEL
+
+    def load(self, folder: Path, version: str, parameters: Mapping[str, str]) -> None:
         """Read the plate spec."""
-        try:
-            self._spec = load_spec(Path(args["model_repository"]), args["model_version"])
-        except LprnetError as error:
-            raise pb_utils.TritonModelException(str(error)) from None
-        self._metrics: PlateMetrics | None = None
-        try:
-            self._metrics = PlateMetrics()
-        except pb_utils.TritonModelException:  # tritonserver runs with --allow-metrics=false
-            pb_utils.Logger.log_info("the server keeps no metrics: plates are not counted")
+        self._spec = load_spec(folder, version)
+        self._metrics = PlateMetrics()
 
     def finalize(self) -> None:
         """Send the last counts."""
-        if self._metrics is not None:
-            self._metrics.close()
+        self._metrics.close()
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Requests of [n, T] ids and probabilities -> as many responses, in order.
-
-        Whatever goes wrong, clients get one clear sentence and the server's log the traceback.
-        """
+    def answer(self, requests: Sequence[Any]) -> list[Any]:
+        """Requests of [n, T] ids and probabilities -> as many responses, in order."""
+        ids, probs = values(requests, contract.CHAR_IDS), values(requests, contract.CHAR_PROBS)
         try:
-            return self._execute(requests)
-        except Exception:
-            pb_utils.Logger.log_error(traceback.format_exc())
-            message = f"{contract.DECODER_MODEL} failed; the reason is in the server's log"
-            error = pb_utils.TritonError(message, pb_utils.TritonError.INTERNAL)
-            return [pb_utils.InferenceResponse(error=error) for _ in requests]
+            return self._decode(ids, probs)
+        except SpecError:  # one of them is bad: find which
+            return [self._alone(*pair) for pair in zip(ids, probs, strict=True)]
 
-    def _execute(self, requests: list[Any]) -> list[Any]:
-        inputs = [
-            tuple(
-                pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-                for name in (contract.CHAR_IDS, contract.CHAR_PROBS)
-            )
-            for request in requests
-        ]
-        ids, probs = (np.concatenate(parts) for parts in zip(*inputs, strict=True))
+    def _alone(self, ids: Any, probs: Any) -> Any:
         try:
-            decoded = decode(ids, probs, self._spec)
-        except SpecError:
-            return [self._alone(*pair) for pair in inputs]  # one of them is bad: find which
-        self._count(decoded)
-        ends = np.cumsum([len(pair[0]) for pair in inputs])
-        return [
-            _response(decoded, end - len(pair[0]), end)
-            for pair, end in zip(inputs, ends, strict=True)
-        ]
-
-    def _alone(self, ids: np.ndarray[Any, Any], probs: np.ndarray[Any, Any]) -> Any:
-        try:
-            decoded = decode(ids, probs, self._spec)
-            self._count(decoded)
-            return _response(decoded, 0, len(ids))
+            return self._decode([ids], [probs])[0]
         except SpecError as error:
-            return pb_utils.InferenceResponse(
-                error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+            return refusal(str(error))
+
+    def _decode(self, ids: list[Any], probs: list[Any]) -> list[Any]:
+        if len(ids) == 1:
+            decoded = decode(ids[0], probs[0], self._spec)
+        else:
+            decoded = decode(np.concatenate(ids), np.concatenate(probs), self._spec)
+        self._metrics.add(decoded.plates, decoded.confidence)
+        plates = np.array([[text.encode()] for text in decoded.plates], dtype=np.object_)
+        confidence = decoded.confidence[:, np.newaxis]
+        return [
+            response(
+                {
+                    contract.PLATE: plates[begin:end],
+                    contract.CONFIDENCE: confidence[begin:end],
+                    contract.CHAR_CONFIDENCES: decoded.char_confidences[begin:end],
+                    contract.PLATE_IDS: decoded.plate_ids[begin:end],
+                }
             )
-
-    def _count(self, decoded: DecodedBatch) -> None:
-        if self._metrics is not None:
-            self._metrics.add(decoded.plates, decoded.confidence)
-
-
-def _response(decoded: DecodedBatch, begin: int, end: int) -> Any:
-    """Rows begin..end of a decoded batch as Triton's tensors."""
-    plates = np.array([plate.encode() for plate in decoded.plates[begin:end]], dtype=np.object_)
-    tensors = {
-        contract.PLATE: plates[:, np.newaxis],
-        contract.CONFIDENCE: decoded.confidence[begin:end, np.newaxis],
-        contract.CHAR_CONFIDENCES: decoded.char_confidences[begin:end],
-        contract.PLATE_IDS: decoded.plate_ids[begin:end],
-    }
-    return pb_utils.InferenceResponse([pb_utils.Tensor(n, array) for n, array in tensors.items()])
+            for begin, end in spans(ids)
+        ]

@@ -172,6 +172,7 @@ class _OpenVino:
             },
         )
         self._request = compiled.create_infer_request()
+        self._shared = ov.Tensor
         self._ids = compiled.output(contract.CHAR_IDS)
         self._probs = compiled.output(contract.CHAR_PROBS)
         version = ov.__version__.split("-")[0]
@@ -183,9 +184,15 @@ class _OpenVino:
         return Tensor(port.any_name, port.element_type.to_dtype().name, shape)
 
     def infer(self, images: UInt8Array) -> EngineOutput:
-        # Shared memory must be contiguous; after a shared input OpenVINO takes no copied one.
-        results = self._request.infer([np.ascontiguousarray(images)], share_inputs=True)
-        return results[self._ids], results[self._probs]
+        # Not `infer([images])`, which takes 0.1 ms longer to fill and read dictionaries.
+        pixels = np.require(images, requirements=["C", "W"])  # what can be shared
+        self._request.set_input_tensor(self._shared(pixels, shared_memory=True))
+        self._request.infer({}, share_outputs=True)
+        # Copies: the next inference writes to the same memory.
+        return (
+            self._request.get_tensor(self._ids).data.copy(),
+            self._request.get_tensor(self._probs).data.copy(),
+        )
 
 
 class _OnnxRuntime:

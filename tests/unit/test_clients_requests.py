@@ -1,0 +1,118 @@
+"""Request ids, and shared memory in a GPU."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+
+import pytest
+from fake_triton import Code, FakeTriton, picture, serve
+
+import lprnet_cli
+from clients import (
+    AsyncPlateClient,
+    ClientOptions,
+    ConfigurationError,
+    PlateClient,
+    RetryPolicy,
+    ServerError,
+)
+
+QUICK = ClientOptions(timeout_s=20, retry=RetryPolicy(first_delay_s=0.01))
+BUSY = (Code.UNAVAILABLE, "Exceeds maximum queue size")
+
+
+@pytest.fixture
+def fake():
+    with serve(FakeTriton()) as fake:
+        yield fake
+
+
+def test_each_request_has_its_own_id_and_a_repeated_one_keeps_it(fake, caplog):
+    caplog.set_level(logging.INFO, "clients.retry")
+    with PlateClient(fake.url, QUICK) as client, PlateClient(fake.url, QUICK) as other:
+        client.read_image(picture(0))
+        fake.faults.append(BUSY)
+        client.read_image(picture(1))
+        other.read_image(picture(2))
+    first, refused, again, others = fake.ids
+    assert refused == again
+    assert len({first, again, others}) == 3
+    assert first.split("-")[0] == again.split("-")[0] != others.split("-")[0]
+    (record,) = caplog.records
+    assert again in record.getMessage()
+    assert "Exceeds maximum queue size" in record.getMessage()
+
+
+def test_an_error_names_the_request(fake):
+    fake.fail_after = 0
+    with PlateClient(fake.url, QUICK) as client, pytest.raises(ServerError) as caught:
+        client.read_image(picture(0))
+    assert caught.value.request_id == fake.ids[0]
+    assert str(caught.value).endswith(f"told to fail [request {fake.ids[0]}]")
+
+
+def test_asyncio_client_names_its_requests_too(fake):
+    fake.fail_after = 0
+
+    async def read():
+        async with AsyncPlateClient(fake.url, QUICK) as client:
+            await client.read_image(picture(0))
+
+    with pytest.raises(ServerError) as caught:
+        asyncio.run(read())
+    assert caught.value.request_id == fake.ids[0] != ""
+
+
+def has_gpu() -> bool:
+    if importlib.util.find_spec("cuda") is None:
+        return False
+    from clients.cuda_memory import check_device
+
+    try:
+        check_device(0)
+    except ConfigurationError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(has_gpu(), reason="there is a GPU")
+def test_without_a_gpu_its_memory_is_refused_at_once(tmp_path, capsys):
+    with pytest.raises(ConfigurationError, match="CUDA shared memory"):
+        PlateClient("127.0.0.1:1", ClientOptions(cuda_device=0))
+    picture_file = tmp_path / "a.jpg"
+    picture_file.write_bytes(picture(0))
+    assert lprnet_cli.main(["read", str(picture_file), "--cuda-shared-memory", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "CUDA shared memory" in line
+
+
+@pytest.mark.skipif(not has_gpu(), reason="needs an NVIDIA GPU and cuda-python")
+def test_a_gpu_s_memory_takes_and_gives_back_bytes():
+    import numpy as np
+
+    from clients.cuda_memory import CudaMemory, cuda_module
+
+    memory = CudaMemory("lprnet_client_test", 8, 0)
+    try:
+        memory.write(np.arange(8, dtype=np.uint8))
+        found = cuda_module().get_contents_as_numpy(memory._handle, np.uint8, [8])
+        assert found.tolist() == list(range(8))
+    finally:
+        memory.free()
+
+
+@pytest.mark.parametrize("wrong", [{"cuda_device": -1}, {"cuda_device": 0, "shared_memory": True}])
+def test_nonsense_about_shared_memory_is_refused(wrong):
+    with pytest.raises(ConfigurationError):
+        ClientOptions(**wrong)
+
+
+def test_the_asyncio_client_has_no_gpu_memory():
+    async def make():
+        AsyncPlateClient("h:1", ClientOptions(cuda_device=0))
+
+    with pytest.raises(ConfigurationError, match="use PlateClient"):
+        asyncio.run(make())
