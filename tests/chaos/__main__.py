@@ -23,7 +23,7 @@ from typing import Any
 from onnx_samples import write_onnx
 
 from lprnet_cli import VERBS, load_verb
-from serving import ServerOptions
+from serving import ServerOptions, ServingError
 from serving.options import WatchdogOptions
 from serving.watchdog import Watchdog
 
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
                 else:
                     run = Run(dog, random.Random(f"{args.seed}/{name}"), args.scale, args.soak)
                     verdict = SCENARIOS[name](run)
-            except (AssertionError, OSError) as error:  # OSError: nobody listens any more
+            except (AssertionError, OSError, ServingError) as error:  # nobody listens any more
                 verdict = (False, {"error": f"{type(error).__name__}: {error}"})
             good, figures = verdict
             seconds = round(time.monotonic() - begin, 1)
