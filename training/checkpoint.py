@@ -22,6 +22,7 @@ from lprnet.plate_spec import PlateSpec
 from training.network import build_network
 
 FORMAT = 1
+SHIPPED = Path(__file__).parent / "weights" / "small.pt"
 
 
 class CheckpointError(LprnetError):
@@ -73,6 +74,11 @@ def code_revision() -> str:
     return run.stdout.strip() if run.returncode == 0 else ""
 
 
+def named_weights(name: str) -> Path:
+    """Checkpoint that a user names: a path, or "shipped" for the weights in the repository."""
+    return SHIPPED if name == "shipped" else Path(name)
+
+
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write atomically: a kill leaves the old file or the new one, never half of one."""
     weights = checkpoint.network.state_dict()
@@ -91,7 +97,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "resume": checkpoint.resume,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    staged = path.with_name(
+        f".{path.name}.tmp"
+    )  # a fixed name: a kill leaves one such file at most
     with staged.open("wb") as file:
         torch.save(values, file)
         file.flush()

@@ -17,16 +17,31 @@ class World:
         rank: 0..size - 1; rank 0 writes files and prints.
         size: processes in all.
         device: where this process computes.
+        local_rank: 0..processes of this machine - 1.
     """
 
     rank: int
     size: int
     device: torch.device
+    local_rank: int = 0
 
     @property
     def leads(self) -> bool:
         """Whether this process writes files and prints."""
         return self.rank == 0
+
+    @property
+    def leads_machine(self) -> bool:
+        """Whether this process keeps the cache of its machine."""
+        return self.local_rank == 0
+
+    def follow(self, decision: bool) -> bool:
+        """The leader's decision, which every process must take alike."""
+        if self.size == 1:
+            return decision
+        told = torch.tensor([decision], dtype=torch.uint8, device=self.device)
+        distributed.broadcast(told, src=0)
+        return bool(told.item())
 
 
 def join_world() -> World:
@@ -40,7 +55,7 @@ def join_world() -> World:
         torch.cuda.set_device(device)
     if size > 1:
         distributed.init_process_group("nccl" if cuda else "gloo", rank=rank, world_size=size)
-    return World(rank, size, device)
+    return World(rank, size, device, local)
 
 
 def leave_world() -> None:

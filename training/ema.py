@@ -29,3 +29,15 @@ class WeightAverage:
                 mine[name].lerp_(tensor, 1 - decay)
             else:
                 mine[name].copy_(tensor)
+
+    @torch.no_grad()
+    def heal(self, network: nn.Module) -> None:
+        """Put the average in place of statistics of `network` that are not finite.
+
+        A forward pass that overflows leaves them so for good, and the next update would spread
+        them to the average.
+        """
+        mine = dict(self.network.named_buffers())
+        for name, buffer in network.named_buffers():
+            if buffer.dtype.is_floating_point and not torch.isfinite(buffer).all():
+                buffer.copy_(mine[name])

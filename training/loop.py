@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lprnet.errors import LprnetError
 from training.checkpoint import Checkpoint, code_revision, load_checkpoint, save_checkpoint
-from training.config import TrainConfig
+from training.config import ConfigError, TrainConfig
 from training.data.batches import Batch, Batches
 from training.data.pool import SyntheticPool
 from training.distributed import World
@@ -75,14 +75,32 @@ class Trainer:
         network = network.to(world.device)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.network, config.optim.ema_decay)
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(not name.startswith(tuple(config.optim.freeze)))
+        self._freeze()
         self.optimizer = self._make_optimizer()
         self.step = 0
         self.best = -1.0
         self.since_best = 0
         self.metrics: dict[str, Any] = {}
         self.bf16 = uses_bf16(config.optim.amp, world.device)
+
+    def _freeze(self) -> None:
+        """Hold the parameters that the configuration names."""
+        held = tuple(self.config.optim.freeze)
+        names = [name for name, _ in self.network.named_parameters()]
+        unknown = [prefix for prefix in held if not any(n.startswith(prefix) for n in names)]
+        if unknown:
+            parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+            raise ConfigError(f"optim.freeze: {unknown} names no parameter; parts are {parts}")
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(not name.startswith(held))
+
+    def _learning_mode(self) -> None:
+        """Training mode, but for what is frozen: statistics would drift from held weights."""
+        self.network.train()
+        held = tuple(self.config.optim.freeze)
+        for name, module in self.network.named_modules():
+            if name and name.startswith(held):
+                module.eval()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         decay: list[nn.Parameter] = []
@@ -103,7 +121,7 @@ class Trainer:
         if not path.is_file():
             return False
         saved = load_checkpoint(path)
-        if saved.config != self.config.to_dict():
+        if not _same(saved.config, self.config):
             raise TrainingError(
                 f"{path} was trained with another configuration: go on with the same one, "
                 "or start a new run (--run) from it with --init-from"
@@ -207,7 +225,8 @@ class Trainer:
         return self.metrics
 
     def _parallel_model(self) -> nn.Module:
-        model: nn.Module = self.network.train()
+        self._learning_mode()
+        model: nn.Module = self.network
         if self.config.optim.compile:
             if self.world.device.type == "cpu" and shutil.which("g++") is None:
                 raise TrainingError("optim.compile needs g++ on a CPU: install it or turn it off")
@@ -219,7 +238,9 @@ class Trainer:
 
     def _loader(self, end: int) -> DataLoader[Batch]:
         if self.pool is not None:
+            # Of this step and of what the workers ask for before the first step is made.
             self.pool.ensure(self.step)
+            self.pool.ensure(self._ahead())
         workers = self.config.optim.workers
         return DataLoader(
             Subset(self.batches, range(self.step, end)),
@@ -232,12 +253,16 @@ class Trainer:
             generator=torch.Generator(),
         )
 
+    def _ahead(self) -> int:
+        """Step up to which plates must be on disk: workers run ahead of us by their queue."""
+        optim = self.config.optim
+        return min(self.step + 8 * (1 + optim.workers), optim.steps - 1)
+
     def _learn(self, model: nn.Module, batch: Batch) -> StepLosses | None:
         """One optimiser step; None when the loss or gradient was not finite and none was made."""
         optim, device = self.config.optim, self.world.device
-        if self.pool is not None and self.world.leads:
-            # Workers run ahead of us by their queue; keep what they may ask for on disk.
-            self.pool.ensure(min(self.step + 8 * (1 + optim.workers), optim.steps - 1))
+        if self.pool is not None and self.world.leads_machine:
+            self.pool.ensure(self._ahead())
         rate = learning_rate(optim, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -254,15 +279,19 @@ class Trainer:
         total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), optim.clip_norm)
         if not (torch.isfinite(total) and torch.isfinite(norm)):
+            self.average.heal(self.network)
             return None
         self.optimizer.step()
         self.average.update(self.network, self.step)
         return StepLosses(*(float(value.detach()) for value in (total, ctc, frame, norm)))
 
     def _evaluate(self, journal: Journal) -> bool:
-        """Measure the averaged weights; save `last.pt`, and `best.pt` if it is; True to stop."""
+        """Measure the averaged weights; save `last.pt`, and `best.pt` if it is; True to stop.
+
+        The leader's figures count: normalisation statistics differ between processes.
+        """
         stop = False
-        if self.validation:
+        if self.validation and self.world.leads:
             scores = {}
             for chosen in self.validation:
                 plates, _ = read_crops(
@@ -275,13 +304,21 @@ class Trainer:
             better = mean > self.best
             self.best = max(mean, self.best)
             self.since_best = 0 if better else self.since_best + 1
-            if better and self.world.leads:
+            if better:
                 self.save_best()
             patience = self.config.optim.early_stop_evaluations
             stop = 0 < patience <= self.since_best
         if self.world.leads:
             self.save_last()
-        return stop
+        return self.world.follow(stop)
+
+
+def _same(saved: dict[str, Any], config: TrainConfig) -> bool:
+    """Whether a checkpoint's configuration is this one; keys that came later had their defaults."""
+    try:
+        return TrainConfig.from_dict(saved) == config
+    except ConfigError:
+        return False
 
 
 def _quiet_worker(_: int) -> None:

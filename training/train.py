@@ -4,7 +4,10 @@ Examples:
   lprnet train --config debug
   lprnet train --config small --train ../shared/data/train/* --val ../shared/data/val/*
   lprnet train --config finetune --train my_plates --init-from shipped --run runs/mine
-  torchrun --nproc-per-node 4 lprnet_cli.py train --config small --train sets/* --val val/*
+  torchrun --nproc-per-node 4 -- lprnet_cli.py train --config small --train sets/* --run runs/four
+
+torchrun needs the `--` before the script: it would take --run for one of its own options. Its
+processes see different crops of the same sets, `optim.batch` each, and average their gradients.
 
 A run's folder (--run) holds last.pt, best.pt, log.jsonl and TensorBoard events. Called again with
 the same configuration, a run that was killed goes on where its last checkpoint stands.
@@ -13,24 +16,25 @@ the same configuration, a run that was killed goes on where its last checkpoint 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from lprnet.errors import LprnetError
-from training.checkpoint import load_checkpoint, transfer_weights
+from training.checkpoint import load_checkpoint, named_weights, transfer_weights
 from training.config import ConfigError, TrainConfig
 from training.data.batches import Batches
 from training.data.cache import CropCache
 from training.data.pool import SyntheticPool, generator_revision
 from training.data.records import Record, read_set
+from training.data.relabel import read_exclusions
 from training.distributed import World, join_world, leave_world
+from training.evaluation.options import set_names
 from training.loop import Trainer
 from training.memory import keep_freed_memory
 from training.network import build_network
 from training.validation import ValidationSet
-
-SHIPPED = Path(__file__).parent / "weights" / "small.pt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +84,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def usable(records: list[Record], config: TrainConfig) -> list[Record]:
+def _silence(_: str) -> None:
+    """Processes that do not lead."""
+
+
+def usable(
+    records: list[Record], config: TrainConfig, say: Callable[[str], None] = print
+) -> list[Record]:
     """Records whose text the network can write at all; the others are counted and left out."""
     spec = config.spec()
     good = [
@@ -92,10 +102,32 @@ def usable(records: list[Record], config: TrainConfig) -> list[Record]:
     ]
     left_out = len(records) - len(good)
     if left_out:
-        print(f"{left_out} of {len(records)} labels are empty, too long or outside the charset")
+        say(f"{left_out} of {len(records)} labels are empty, too long or outside the charset")
     if not good:
         raise LprnetError("no usable label in the training sets: see `lprnet data check`")
     return good
+
+
+def wanted(
+    records: list[Record], lists: list[Path], say: Callable[[str], None] = print
+) -> list[Record]:
+    """Records that no list of `lprnet data relabel` names.
+
+    Raises:
+        ConfigError: when a list names none of them: it belongs to other sets.
+    """
+    if not lists:
+        return records
+    places = [record.path.resolve() for record in records]
+    left_out: set[Path] = set()
+    for path in lists:
+        named = read_exclusions(path)
+        if named and named.isdisjoint(places):
+            raise ConfigError(f"data.exclude: {path} names no crop of the training sets")
+        left_out |= named
+    kept = [r for r, place in zip(records, places, strict=True) if place not in left_out]
+    say(f"{len(records) - len(kept)} of {len(records)} crops left out by data.exclude")
+    return kept
 
 
 def make_trainer(
@@ -108,15 +140,18 @@ def make_trainer(
     records: list[Record] = []
     crops = None
     if data.real_share > 0:
-        records = usable([r for s in data.train for r in read_set(Path(s))], config)
+        found = [r for s in data.train for r in read_set(Path(s))]
+        say = print if world.leads else _silence
+        records = usable(wanted(found, [Path(p) for p in data.exclude], say), config, say)
         crops = CropCache(records, Path(data.cache))
     pool = None
     if data.real_share < 1:
         pool = SyntheticPool(data, config.seed, generator_revision())
-    validation = [ValidationSet(Path(s), spec) for s in data.validation]
+    roots = [Path(s) for s in data.validation]
+    validation = [ValidationSet(r, spec, n) for r, n in zip(roots, set_names(roots), strict=True)]
     network = build_network(config.network.name, spec, config.network.options)
     if init_from is not None:
-        source = load_checkpoint(SHIPPED if init_from == "shipped" else Path(init_from))
+        source = load_checkpoint(named_weights(init_from))
         if source.network_name != config.network.name:
             raise ConfigError(
                 f"{init_from} holds a {source.network_name}, the configuration a "

@@ -22,8 +22,8 @@ BATCH = 128
 class ValidationSet:
     """A labelled set, its crops held in memory: about 14 kB each."""
 
-    def __init__(self, root: Path, spec: PlateSpec) -> None:
-        self.name = root.name
+    def __init__(self, root: Path, spec: PlateSpec, name: str | None = None) -> None:
+        self.name = root.resolve().name if name is None else name
         self.records: Sequence[Record] = read_set(root)
         self.crops: npt.NDArray[np.uint8] = np.stack([_crop(r, spec) for r in self.records])
 
