@@ -11,16 +11,20 @@ import tritonclient.grpc as grpcclient
 from onnx_samples import paint
 from tritonclient.utils import InferenceServerException
 
-from clients import PlateClient
+from clients import ClientOptions, PlateClient, RetryPolicy
 from lprnet import contract
 from serving.watchdog import Watchdog
 
-from .load import png
+from .load import WORKERS, png
 from .memory import Sample, sample
 
 WARM_UP_REQUESTS = 5_000
-"""Before the first sample, on every path: allocators, buffers and caches reach their size."""
+"""On every path: allocators, buffers and caches reach their size."""
 WARM_UP_PARALLEL = 16
+WARM_UP_BURST = 2_000
+"""With as many requests under way as the load ever has: tritonserver keeps the memory of its
+largest crowd, and on a busy machine a steady load becomes one."""
+WARM_UP_RETRIES = RetryPolicy(budget=100_000)
 MAX_BATCH = 64
 SETTLE_S = 60.0
 """Of the steady load before the first sample: buffers of the burst are given back."""
@@ -30,11 +34,14 @@ WINDOW_PART = 0.1
 
 
 def warm_up(dog: Watchdog, count: int = WARM_UP_REQUESTS) -> None:
-    """Crops and pictures, one by one and in batches of every size, and pictures to refuse."""
+    """Before the first sample: crops and pictures, one by one and in batches of every size,
+    pictures to refuse, and a crowd.
+    """
     crop = paint("WARM1")[np.newaxis]
     crops = np.repeat(crop, MAX_BATCH, axis=0)
     picture = png(crop[0])
-    with PlateClient(dog.server.grpc_url) as client, dog.server.connect() as plain:
+    options = ClientOptions(timeout_s=120, retry=WARM_UP_RETRIES)
+    with PlateClient(dog.server.grpc_url, options) as client, dog.server.connect() as plain:
 
         def request(number: int) -> None:
             size = 1 + number % MAX_BATCH
@@ -52,6 +59,8 @@ def warm_up(dog: Watchdog, count: int = WARM_UP_REQUESTS) -> None:
 
         with ThreadPoolExecutor(WARM_UP_PARALLEL) as pool:
             list(pool.map(request, range(count)))
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(lambda _: client.read_crops(crop), range(WARM_UP_BURST)))
 
 
 def _refused(client: grpcclient.InferenceServerClient, data: bytes) -> None:
@@ -87,11 +96,14 @@ def soak(dog: Watchdog, seconds: float) -> tuple[bool, dict[str, object]]:
     )
     return good, {
         "seconds": seconds,
-        "warm_up_requests": WARM_UP_REQUESTS,
+        "warm_up_requests": WARM_UP_REQUESTS + WARM_UP_BURST,
         "samples": len(samples),
         "own_memory_mib": {
             name: [_mib(first, name), _mib(last, name)] for name in sorted(last[-1].own_bytes)
         },
+        "own_total_mib": [
+            round(entry.total_own_bytes / 2**20, 1) for entry in samples[:: max(1, window)]
+        ],
         "own_growth_percent": round(own, 2),
         "resident_growth_percent": round(resident, 2),
         "descriptors": descriptors,
