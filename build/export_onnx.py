@@ -25,6 +25,7 @@ import onnxslim
 import torch
 from model_metadata import sign
 from runtimes import OnnxRuntimeRunner, TorchRunner, disagreement, trial_pictures
+from served_form import served_form
 from torch import Tensor, nn
 
 from lprnet import contract
@@ -93,7 +94,8 @@ def export(
     training = network.training
     network.eval()
     try:
-        model = _trace(Reader(network, temperature, io == "tao").eval(), spec, io)
+        reader = Reader(served_form(network), temperature, io == "tao").eval()
+        model = _trace(reader, spec, io)
         entries = {contract.META_TEMPERATURE: repr(float(temperature)), **(extra or {})}
         data = sign(model, spec, network=network_name, precision="fp32", extra=entries)
         facts = verify(data, path.name)

@@ -94,15 +94,17 @@ def join_sets(sets: Sequence[LabelledCrops]) -> LabelledCrops:
 
 @dataclass(frozen=True)
 class Parts:
-    """Pictures by purpose; none serves two.
+    """Pictures by purpose; those that set or learn never choose or judge.
 
     Attributes:
         calibration: set the ranges.
+        training: fine-tune; the calibration pictures and whatever else is left.
         selection: choose among recipes.
         checks: judge the result.
     """
 
     calibration: LabelledCrops
+    training: LabelledCrops
     selection: list[LabelledCrops]
     checks: list[LabelledCrops]
 
@@ -116,7 +118,7 @@ def split(data: Sequence[LabelledCrops], checks: Sequence[LabelledCrops], count:
         ModelError: when a check set shares a picture with the other data.
     """
     share = max(1, count // len(data))
-    calibration, selection, held_out = [], [], []
+    calibration, training, selection, held_out = [], [], [], []
     for labelled in data:
         order = np.random.default_rng(0).permutation(len(labelled))
         fifth = len(labelled) // HELD_OUT
@@ -126,16 +128,18 @@ def split(data: Sequence[LabelledCrops], checks: Sequence[LabelledCrops], count:
             if not checks:
                 held_out.append(labelled.pick(judging))
         calibration.append(labelled.pick(order[:share]))
+        training.append(labelled.pick(order))
     joined = mixed(calibration)
     for labelled in checks:
-        used = {digest for part in (joined, *selection) for digest in part.digests}
+        used = {digest for part in (*training, *selection) for digest in part.digests}
         shared = set(labelled.digests) & used
         if shared:
             raise ModelError(
                 f"{labelled.name} shares {len(shared)} pictures with the calibration data: "
                 "check on pictures that calibration has not seen"
             )
-    return Parts(joined, selection or [joined], list(checks) if checks else held_out)
+    kept_out = list(checks) if checks else held_out
+    return Parts(joined, mixed(training), selection or [joined], kept_out)
 
 
 def mixed(sets: Sequence[LabelledCrops]) -> LabelledCrops:

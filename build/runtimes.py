@@ -98,29 +98,38 @@ class OnnxRuntimeRunner:
         return answer[0], answer[1]
 
 
+def compile_openvino(data: bytes, threads: int) -> Any:
+    """An ONNX for OpenVINO's CPU plugin, computing in FP32 or INT8 only.
+
+    Raises:
+        RuntimeError: of OpenVINO, when it cannot.
+    """
+    forbid_openvino_telemetry()
+    import openvino  # each runtime is loaded only where it is used
+
+    core = openvino.Core()
+    return core.compile_model(
+        core.read_model(data),
+        "CPU",
+        {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # Else a CPU with AMX computes in bf16 and answers otherwise than others.
+            "INFERENCE_PRECISION_HINT": "f32",
+        },
+    )
+
+
 class OpenVinoRunner:
     """A signed ONNX on OpenVINO's CPU plugin. Arguments and errors as `OnnxRuntimeRunner`."""
 
     def __init__(self, data: bytes, name: str, threads: int = 1) -> None:
-        forbid_openvino_telemetry()
-        import openvino  # each runtime is loaded only where it is used
-
         self.facts = verify(data, name)
         self.spec = self.facts.spec
         self.label = f"OpenVINO {self.facts.precision}"
-        core = openvino.Core()
         try:
-            self.compiled = core.compile_model(
-                core.read_model(data),
-                "CPU",
-                {
-                    "PERFORMANCE_HINT": "LATENCY",
-                    "INFERENCE_NUM_THREADS": threads,
-                    "NUM_STREAMS": 1,
-                    # Else a CPU with AMX computes in bf16 and answers otherwise than others.
-                    "INFERENCE_PRECISION_HINT": "f32",
-                },
-            )
+            self.compiled = compile_openvino(data, threads)
         except RuntimeError as error:
             raise LprnetError(f"OpenVINO cannot run {name}: {error}") from error
         self._request: Any = self.compiled.create_infer_request()

@@ -46,7 +46,9 @@ def test_every_convolution_is_int8_in_the_form_that_tensorrt_takes(quantizer: st
     data, _ = quantize.quantize(source.read_bytes(), source.name, pictures(8), quantizer)
     model = onnx.load_from_string(data)
     convolutions = sum(node.op_type == "Conv" for node in model.graph.node)
-    assert check_form(model) >= convolutions - 1
+    kept = len(recipes.attention_nodes(onnx.load(source)))
+    assert kept == 3  # two spread attention over the channels, one is the summary
+    assert check_form(model) >= convolutions - kept - 1
     zeros = {n.input[2] for n in model.graph.node if n.op_type == "QuantizeLinear"}
     types = {t.data_type for t in model.graph.initializer if t.name in zeros}
     assert types == {TensorProto.INT8}
@@ -107,6 +109,8 @@ def test_check_pictures_may_not_be_calibration_pictures() -> None:
     parts = quantize.split([one], [other], 100)
     assert [len(parts.calibration), *map(len, parts.selection)] == [8, 2]
     assert parts.checks == [other]
+    assert len(parts.training) == 8
+    assert not set(parts.training.digests) & set(parts.selection[0].digests)
 
 
 def test_without_check_sets_a_fifth_is_held_out() -> None:
@@ -114,6 +118,7 @@ def test_without_check_sets_a_fifth_is_held_out() -> None:
     assert [len(c) for c in parts.checks] == [2, 1]
     assert [len(c) for c in parts.selection] == [2, 1]
     assert len(parts.calibration) == 4 + 3
+    assert len(parts.training) == 6 + 3
     digests = [d for c in (parts.calibration, *parts.selection, *parts.checks) for d in c.digests]
     assert len(digests) == len(set(digests)) == 13
 
@@ -122,13 +127,42 @@ def test_recipes_keep_the_named_convolutions_in_float() -> None:
     source = onnx.load(exported())
     convolutions = [node for node in source.graph.node if node.op_type == "Conv"]
     weights = {node.name: node.input[1] for node in convolutions}
-    recipe = recipes.Recipe("ends", share=0.5, float_first=True, float_last=True)
+    recipe = recipes.Recipe("ends", float_first=True, float_last=True)
     ends = recipes.float_nodes(source, recipe)
     assert ends[0] == convolutions[0].name
-    assert [weights[name].split(".")[-2] for name in ends[1:]] == ["score", "head"]
+    attention = recipes.attention_nodes(source)
+    assert ends[1:-2] == attention == recipes.float_nodes(source, recipes.Recipe("none"))
+    assert [weights[name].split(".")[-2] for name in ends[-2:]] == ["score", "head"]
     data, facts = quantize.quantize(exported().read_bytes(), "m.onnx", pictures(8), "nncf", recipe)
-    assert check_form(onnx.load_from_string(data)) == len(convolutions) - 3
+    assert check_form(onnx.load_from_string(data)) == len(convolutions) - 3 - len(attention)
     assert facts.metadata[contract.META_QUANTIZER] == "nncf, ends"
+
+
+def test_sums_are_not_rounded_before_they_are_added() -> None:
+    model = onnx.load(exported(precision="int8"))
+    makers = {output: node for node in model.graph.node for output in node.output}
+    rounded = [
+        makers[maker.input[0]].input[0]
+        for node in model.graph.node
+        if node.op_type == "Add"
+        for name in node.input
+        if (maker := makers.get(name)) is not None and maker.op_type == "DequantizeLinear"
+    ]
+    assert rounded  # the shortcuts: what the convolution beside them takes too
+    assert "Conv" not in {makers[name].op_type for name in rounded}
+
+
+def test_ranges_are_widened_by_the_recipe() -> None:
+    source = exported()
+    scales = []
+    for widen in (1.0, 1.5):
+        recipe = recipes.Recipe("wide", widen=widen)
+        data, _ = quantize.quantize(source.read_bytes(), "m.onnx", pictures(4), "nncf", recipe)
+        model = onnx.load_from_string(data)
+        names = {n.input[1] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+        arrays = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+        scales.append(np.array([float(arrays[name]) for name in sorted(names)]))
+    assert np.allclose(scales[1] / scales[0], 1.5, rtol=1e-5)
 
 
 def test_the_recipe_nearest_to_fp32_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
