@@ -1,8 +1,8 @@
 """Each fault as a scenario: under load, with a verdict and figures.
 
 Every scenario was seen to fail with its defence off (`--no-watchdog` of this program, or what its
-docstring names). Some guard an outcome that no single line of ours brings about: those were seen to
-fail with a fault planted.
+docstring names; SEEN_TO_FAIL.md has the outputs). Some guard an outcome that no single line of ours
+brings about: those were seen to fail with a fault planted.
 """
 
 from __future__ import annotations
