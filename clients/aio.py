@@ -121,6 +121,7 @@ class AsyncPlateClient:
         A picture leaves at once, together with those that came meanwhile. Requests are single
         calls and not messages of one gRPC stream: Triton's stream gives errors without a code
         and no deadline to a request, and when it breaks, all that was on it must be asked again.
+        What a stream saves is less than what the gathering saves (load_tests/NOTES.md).
         """
         terms = await self.image_contract()
         waiting: asyncio.Queue[asyncio.Future[Outcome] | None] = asyncio.Queue(

@@ -71,6 +71,7 @@ class AsyncConnection:
                     [tensor],
                     outputs=OUTPUTS,
                     request_id=request_id,
+                    priority=self.options.priority,
                     headers=self._headers,
                     client_timeout=left_s,
                 ),

@@ -46,6 +46,13 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GPU",
         help="the same through the memory of this GPU (0, 1, ...)",
     )
+    add(
+        "--priority",
+        type=int,
+        choices=(0, 1, 2),
+        default=_DEFAULTS.priority,
+        help="1 goes before the requests that wait; 0 leaves it to the server (default)",
+    )
     add("--tls", action="store_true", help="encrypted connection")
     add("--ca-file", type=Path, metavar="PEM", help="who signs the server's certificate")
     add("--cert-file", type=Path, metavar="PEM", help="own certificate, for mutual TLS")
@@ -66,6 +73,7 @@ def client_from(args: argparse.Namespace) -> PlateClient:
         in_flight=args.in_flight,
         shared_memory=args.shared_memory,
         cuda_device=args.cuda_shared_memory,
+        priority=args.priority,
         tls=Tls(*names) if encrypted else None,
     )
     return PlateClient(args.url, options)

@@ -77,13 +77,13 @@ class Connection:
 
         def attempt(left_s: float) -> InferResult:
             if region is not None and not region.registered:
-                region.memory.register(self._triton, headers=self._headers, client_timeout=left_s)
-                region.registered = True
+                self._register(region, left_s)
             return self._triton.infer(
                 model,
                 [tensor],
                 outputs=OUTPUTS,
                 request_id=request_id,
+                priority=self.options.priority,
                 headers=self._headers,
                 client_timeout=left_s,
             )
@@ -112,6 +112,15 @@ class Connection:
                 self._unregister(region)
             region.memory.free()
         self._triton.close()
+
+    def _register(self, region: Region, left_s: float) -> None:
+        try:
+            region.memory.register(self._triton, headers=self._headers, client_timeout=left_s)
+        except InferenceServerException as error:
+            # Its name is nobody else's: an earlier registration whose answer got lost.
+            if error.status() != "StatusCode.ALREADY_EXISTS":
+                raise
+        region.registered = True
 
     def _unregister(self, region: Region) -> None:
         try:

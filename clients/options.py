@@ -67,6 +67,8 @@ class ClientOptions:
             this client.
         cuda_device: number of the GPU through whose memory pictures are handed over, on the same
             terms; None: none. No GPU was at hand to run or measure it.
+        priority: 1 goes before the requests that wait in the server's queues, for the few small
+            ones that cannot wait behind a flood; 2 is everybody's; 0 leaves it to the server.
     """
 
     timeout_s: float = 30.0
@@ -77,6 +79,7 @@ class ClientOptions:
     in_flight: int = 2
     shared_memory: bool = False
     cuda_device: int | None = None
+    priority: int = 0
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0 or self.connect_timeout_s <= 0:
@@ -87,6 +90,8 @@ class ClientOptions:
             raise ConfigurationError("choose one of shared_memory and cuda_device")
         if self.cuda_device is not None and self.cuda_device < 0:
             raise ConfigurationError("cuda_device is the number of a GPU, 0 or more")
+        if self.priority not in (0, 1, 2):
+            raise ConfigurationError("priority is 1 (first), 2 (everybody's) or 0 (the server's)")
 
     @property
     def channel_args(self) -> list[tuple[str, int | str]]:

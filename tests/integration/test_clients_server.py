@@ -146,6 +146,23 @@ def test_shared_memory_gives_the_same_answers_and_leaves_nothing(open_server):
     assert our_regions() == set()
 
 
+def test_a_registration_whose_answer_got_lost_counts(open_server):
+    """Seen to fail, with ALREADY_EXISTS, without the look at that code in `_register`."""
+    with PlateClient(open_server.grpc_url, ClientOptions(shared_memory=True)) as shared:
+        assert shared.read_image(png("A1")).plate == "A1"
+        with shared._connection.regions.loan(1) as region:
+            region.registered = False
+        assert shared.read_image(png("B2")).plate == "B2"
+    assert our_regions() == set()
+
+
+def test_every_model_takes_a_priority(sample_server):
+    for priority in (1, 2):
+        with PlateClient(sample_server.grpc_url, ClientOptions(priority=priority)) as client:
+            assert client.read_image(png("A1")).plate == "A1"
+            assert client.read_crops(paint("B2")[np.newaxis])[0].plate == "B2"
+
+
 def test_restarted_server_is_found_again(sample_repository, start_server):
     options = ClientOptions(shared_memory=True, timeout_s=120)
     changes = {"open_protocols": frozenset({"shared-memory"})}

@@ -48,7 +48,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     delay_s: before each answer.
     fail_after: from this request on answer INTERNAL; None: never.
     requests: number of pictures of each request that came.
-    ids: of these requests.
+    ids, priorities: of these requests; priority 0 is none.
     """
 
     faults: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
@@ -58,6 +58,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     fail_after: int | None = None
     requests: list[int] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
+    priorities: list[int] = field(default_factory=list)
     metadata: list[dict[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     url: str = ""
@@ -76,6 +77,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             pictures = _pictures(request)
             self.requests.append(len(pictures))
             self.ids.append(request.id)
+            self.priorities.append(request.parameters["priority"].uint64_param)
             self.metadata.append(dict(context.invocation_metadata()))
         time.sleep(self.delay_s)
         if self.fail_after is not None and len(self.requests) > self.fail_after:

@@ -1,4 +1,4 @@
-"""Request ids, and shared memory in a GPU."""
+"""Request ids, priority, and shared memory in a GPU."""
 
 from __future__ import annotations
 
@@ -104,8 +104,18 @@ def test_a_gpu_s_memory_takes_and_gives_back_bytes():
         memory.free()
 
 
-@pytest.mark.parametrize("wrong", [{"cuda_device": -1}, {"cuda_device": 0, "shared_memory": True}])
-def test_nonsense_about_shared_memory_is_refused(wrong):
+def test_priority_is_sent(fake):
+    for priority in (0, 1):
+        options = ClientOptions(timeout_s=20, priority=priority)
+        with PlateClient(fake.url, options) as client:
+            client.read_image(picture(0))
+    assert fake.priorities == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"priority": 3}, {"cuda_device": -1}, {"cuda_device": 0, "shared_memory": True}]
+)
+def test_nonsense_is_refused(wrong):
     with pytest.raises(ConfigurationError):
         ClientOptions(**wrong)
 

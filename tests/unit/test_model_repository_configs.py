@@ -78,6 +78,9 @@ def test_every_model_batches(name: str) -> None:
     assert config.max_batch_size in (contract.MAX_BATCH_CPU, contract.MAX_BATCH_GPU)
     if config.platform != "ensemble":
         assert config.HasField("dynamic_batching")
+        # What asks for no priority must not go before what asks for the first.
+        assert config.dynamic_batching.priority_levels == 2
+        assert config.dynamic_batching.default_priority_level == 2
         assert config.dynamic_batching.max_queue_delay_microseconds == 0
         assert [group.count for group in config.instance_group] == [1]
 
