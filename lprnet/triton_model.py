@@ -1,4 +1,4 @@
-"""What the repository's Python models share. Runs inside Triton's Python backend only."""
+"""What the repository's Python models share. Works inside Triton's Python backend only."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import triton_python_backend_utils as pb_utils
-
 from lprnet.errors import LprnetError
+
+try:
+    import triton_python_backend_utils as pb_utils
+except ModuleNotFoundError:  # no Triton around: the API pages are made
+    pb_utils = None
 
 INTERVAL_S: Final = 1.0
 """Between two messages of `Counters` to the server."""
