@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from onnx_samples import paint
 from clients import ClientError, ClientOptions, PlateClient
 
 TEXTS = ("AB1CD", "XY77Z", "K0LM9", "QQ11", "7", "")
+_REQUEST_ID = re.compile(r" ?\[request[^]]*\]")
 WORKERS = 200
 """Requests that may wait at once: 50 a second for the longest recovery."""
 
@@ -96,7 +98,8 @@ class Load:
                 plate = self._client.read_crops(self._crops[which])[0].plate
         except ClientError as error:
             with self._lock:
-                self.lost[f"{type(error).__name__}: {str(error)[:120]}"] += 1
+                told = _REQUEST_ID.sub("", str(error))  # alike but for it: one entry
+                self.lost[f"{type(error).__name__}: {told[:160]}"] += 1
             return
         with self._lock:
             if plate == TEXTS[which]:

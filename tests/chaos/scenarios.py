@@ -27,6 +27,9 @@ from .soak import soak, warm_up
 PYTHON_MODELS = (contract.DECODER_MODEL, contract.IMAGE_DECODER_MODEL, contract.ENGINE_MODEL)
 STUB_S, SERVER_S = 3.0, 8.0
 """Median time to be whole again that issue and README promise."""
+APART_S = (2.0, 3.0)
+"""From whole to the next fault. A fault every second would empty a client's retry budget, which
+50 answers a second refill at 5 retries a second: it is made for faults, not for their steady rain."""
 FULL = 60
 """Requests under way that the queues still take."""
 
@@ -65,7 +68,7 @@ def _killed(run: Run, victims: list[str], limit_s: float, kill: Callable[[str], 
         time.sleep(0.5)
         for victim in victims:
             times_s.setdefault(victim, []).append(round(kill(victim), 2))
-            time.sleep(run.rng.uniform(0.2, 0.6))
+            time.sleep(run.rng.uniform(*APART_S))
     medians = {victim: round(statistics.median(found), 2) for victim, found in times_s.items()}
     worst = max(medians.values())
     return _answers(load) and worst <= limit_s, {
