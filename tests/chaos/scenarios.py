@@ -29,7 +29,7 @@ STUB_S, SERVER_S = 3.0, 8.0
 """Median time to be whole again that issue and README promise."""
 APART_S = (2.0, 3.0)
 """From whole to the next fault. A fault every second would empty a client's retry budget, which
-50 answers a second refill at 5 retries a second: it is made for faults, not for their steady rain."""
+50 answers a second refill by 5 retries a second: it is made for faults, not for a rain of them."""
 FULL = 60
 """Requests under way that the queues still take."""
 
