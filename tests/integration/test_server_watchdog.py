@@ -127,7 +127,9 @@ def test_every_metric_that_deploy_asks_for_is_there(dog: Watchdog) -> None:
     """Seen to fail with a metric renamed in alerts.yaml."""
     rules = (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text()
     asked = set(re.findall(r"\b(?:lprnet|nv)_[a-z0-9_]+", rules))
-    # A reason is counted from its first picture on.
+    # A reason is told of from its first picture on, and empty plates from the first one.
+    with PlateClient(dog.server.grpc_url) as client_of_plates:
+        assert client_of_plates.read_crops(paint("")[np.newaxis])[0].plate == ""
     encoded = grpcclient.InferInput(contract.ENCODED, [1, 1], "BYTES")
     encoded.set_data_from_numpy(np.array([[b"no picture"]], dtype=np.object_))
     with dog.server.connect() as client, pytest.raises(InferenceServerException):
