@@ -57,6 +57,8 @@ TOLERANCES = {
     "fp16": Tolerance(probability=0.05, same_percent=99.0, drop_points=0.3),
     # Rounding to 8 bits moves probabilities of doubtful characters freely: plates are what counts.
     "int8": Tolerance(probability=1.0, same_percent=95.0, drop_points=0.3),
+    # The engine serves INT8 with OpenVINO and FP32 with ONNX Runtime, which rounds differently.
+    "int8 where FP32 serves": Tolerance(probability=1.0, same_percent=95.0, drop_points=1.0),
 }
 
 
@@ -225,7 +227,10 @@ def _int8_runners(path: Path, source: ModelFacts) -> list[tuple[Runner, str]]:
     origin = facts.metadata.get(contract.META_SOURCE)
     if origin != source.weights_digest:
         raise ModelError(f"{path.name} was not made from this FP32 model: quantize it again")
-    return [(OnnxRuntimeRunner(data, path.name), "int8"), (OpenVinoRunner(data, path.name), "int8")]
+    return [
+        (OnnxRuntimeRunner(data, path.name), "int8 where FP32 serves"),
+        (OpenVinoRunner(data, path.name), "int8"),
+    ]
 
 
 def _record(path: Path, reference: str, rows: Sequence[ParityRow]) -> None:

@@ -37,7 +37,7 @@ class _Pointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(x[:, :, None, None])
-        return y[:, :, 0, 0]
+        return y.flatten(1)
 
 
 class _Readers(nn.Module):

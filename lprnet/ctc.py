@@ -19,6 +19,8 @@ from lprnet.contract import MAX_CHARACTERS
 from lprnet.errors import SpecError
 from lprnet.plate_spec import PlateSpec
 
+_ZERO, _ONE = np.float32(0), np.float32(1)
+
 
 @dataclass(frozen=True)
 class DecodedBatch:
@@ -61,25 +63,29 @@ def decode(
             f"engine output ids {ids.shape}, probabilities {probs.shape}: both must be "
             f"[N, {spec.time_steps}]"
         )
-    if not np.issubdtype(ids.dtype, np.integer):
+    if ids.dtype.kind not in "iu":
         raise SpecError(f"class ids must be integers, not {ids.dtype}")
     count, steps = ids.shape
     if count == 0:
         return _scatter(np.zeros(0, np.intp), ids.ravel(), probs.ravel(), 0, spec)
-    if ids.min() < 0 or ids.max() >= spec.classes:
+    lowest, highest = ids.min(), ids.max()
+    if lowest < 0 or highest >= spec.classes:
         raise SpecError(
-            f"class ids {ids.min()}..{ids.max()} leave 0..{spec.classes - 1}: "
+            f"class ids {lowest}..{highest} leave 0..{spec.classes - 1}: "
             "the engine was built for another charset"
         )
-    probs = np.clip(np.nan_to_num(probs, nan=0.0), 0.0, 1.0)
+    # One picture costs what the numpy calls cost, so that they are few. fmax turns NaN to 0.
+    probs = np.fmin(np.fmax(probs, _ZERO), _ONE)
 
-    starts = np.ones((count, steps), dtype=bool)  # every row opens a run of its own
-    np.not_equal(ids[:, 1:], ids[:, :-1], out=starts[:, 1:])
-    start_at = np.flatnonzero(starts)
-    run_ids = ids.ravel()[start_at]
+    flat = ids.ravel()
+    starts = np.empty(len(flat), dtype=bool)
+    np.not_equal(flat[1:], flat[:-1], out=starts[1:])
+    starts[::steps] = True  # every row opens a run of its own
+    start_at = starts.nonzero()[0]
+    run_ids = flat[start_at]
     run_probs = np.maximum.reduceat(probs.ravel(), start_at)
     is_character = run_ids != spec.blank
-    rows = (start_at // steps)[is_character]
+    rows = start_at[is_character] // steps
     return _scatter(rows, run_ids[is_character], run_probs[is_character], count, spec)
 
 
@@ -92,20 +98,24 @@ def _scatter(
 ) -> DecodedBatch:
     """Characters of all plates one after another -> one row a plate."""
     lengths = np.bincount(rows, minlength=count)
-    ends = np.cumsum(lengths)
+    ends = lengths.cumsum()
     begins = ends - lengths
-    text = "".join(spec.class_characters[ids])
-    plates = tuple(text[b:e] for b, e in zip(begins, ends, strict=True))
+    text = "".join(spec.class_characters[ids].tolist())
+    plates = tuple([text[b:e] for b, e in zip(begins.tolist(), ends.tolist(), strict=True)])
 
     confidence = np.zeros(count, dtype=np.float32)
-    filled = lengths > 0
-    if filled.any():
+    if "" not in plates and plates:
+        np.multiply.reduceat(probs, begins, out=confidence)
+    elif text:
+        filled = lengths > 0
         confidence[filled] = np.multiply.reduceat(probs, begins[filled])
 
-    position = np.arange(len(rows)) - begins[rows]
-    fits = position < MAX_CHARACTERS
     char_confidences = np.zeros((count, MAX_CHARACTERS), dtype=np.float32)
     plate_ids = np.full((count, MAX_CHARACTERS), -1, dtype=np.int32)
-    char_confidences[rows[fits], position[fits]] = probs[fits]
-    plate_ids[rows[fits], position[fits]] = ids[fits]
+    position = np.arange(len(rows)) - begins[rows]
+    if max(map(len, plates), default=0) > MAX_CHARACTERS:
+        fits = position < MAX_CHARACTERS
+        rows, position, probs, ids = rows[fits], position[fits], probs[fits], ids[fits]
+    char_confidences[rows, position] = probs
+    plate_ids[rows, position] = ids
     return DecodedBatch(plates, confidence, char_confidences, plate_ids)

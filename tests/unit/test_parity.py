@@ -86,9 +86,9 @@ def test_weights_that_differ_fail_the_command(
 
 
 def test_a_small_change_shows_as_probability_only() -> None:
-    """One part in a thousand keeps nearly all plates but not the probabilities."""
+    """A hundredth keeps most plates but not the probabilities."""
     reference = load_runner(exported(), "onnxruntime")
-    other = OnnxRuntimeRunner(_damaged(1.003), "other.onnx")
+    other = OnnxRuntimeRunner(_damaged(1.01), "other.onnx")
     (row,) = check_parity.compare(reference, [(other, "fp32")], pictures(32))
     assert any("probabilities differ" in failure for failure in row.failures)
     assert row.same_percent > 50

@@ -46,7 +46,7 @@ class SmallConfig:
     deep_blocks: int = 2
     heads: int = 8
     context: int = 2
-    reach: int = 5
+    reach: int = 9
     dropout: float = 0.1
 
     @classmethod
