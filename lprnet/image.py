@@ -43,6 +43,7 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
+ALPHA_ROWS = 64  # rows that are blended at a time
 
 
 def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> UInt8Array:
@@ -83,8 +84,19 @@ def _decode(data: bytes, limits: ImageLimits) -> tuple[npt.NDArray[Any], ImageHe
 
 def _finish(pixels: npt.NDArray[Any], header: ImageHeader) -> UInt8Array:
     """Stored pixels -> upright RGB without transparency."""
-    image = to_rgb(pixels, bgr=True) if header.has_alpha else _bgr_to_rgb(pixels)
+    image = _without_alpha(pixels) if header.has_alpha else _bgr_to_rgb(pixels)
     return image if header.orientation == UPRIGHT else turn_upright(image, header.orientation)
+
+
+def _without_alpha(pixels: npt.NDArray[Any]) -> UInt8Array:
+    """`to_rgb`, some rows at a time: blending a whole picture takes up to 29 bytes a pixel."""
+    if pixels.ndim != 3:
+        return to_rgb(pixels, bgr=True)
+    image = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for top in range(0, len(pixels), ALPHA_ROWS):
+        rows = slice(top, top + ALPHA_ROWS)
+        image[rows] = to_rgb(pixels[rows], bgr=True)
+    return image
 
 
 def check_size(height_px: int, width_px: int, limits: ImageLimits = DEFAULT_LIMITS) -> None:
