@@ -44,11 +44,13 @@ def in_process(server: TritonServer, files: list[bytes]) -> DecodedBatch:
     folder = server.options.repository / contract.ENGINE_MODEL / "1"
     sys.path.insert(0, str(folder))
     try:
-        from lprnet_engine import EngineOptions, load_engine  # as Triton imports it
+        from lprnet_engine import EngineOptions, choose_runtime, load_engine  # as Triton does
+        from lprnet_model_file import AUTO, model_path
     finally:
         sys.path.remove(str(folder))
     spec = PlateSpec.from_file(folder / contract.SPEC_FILE)
-    engine = load_engine(folder / "model.onnx", spec, EngineOptions(warmup_batches=()))
+    served = model_path(folder, AUTO, choose_runtime("auto"))
+    engine = load_engine(served, spec, EngineOptions(warmup_batches=()))
     rows = [
         engine.infer(load_crop(data, spec.height_px, spec.width_px)[np.newaxis]) for data in files
     ]
