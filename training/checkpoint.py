@@ -97,9 +97,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "resume": checkpoint.resume,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(
-        f".{path.name}.tmp"
-    )  # a fixed name: a kill leaves one such file at most
+    # A fixed name: a kill leaves one such file at most.
+    staged = path.with_name(f".{path.name}.tmp")
     with staged.open("wb") as file:
         torch.save(values, file)
         file.flush()
