@@ -69,3 +69,15 @@ def test_vanity_words_have_the_asked_length() -> None:
         assert word == word.upper()
         lengths.add(len(word))
     assert lengths == set(range(1, 9))
+
+
+def test_lookalikes_come_more_often_than_by_chance() -> None:
+    full = Alphabet("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789", {})
+    steps = parse("@" * 8 + "#" * 8, full)
+    texts = [text_of(expand(steps, full, Random(seed))) for seed in range(500)]
+    letters = "".join(text[:8] for text in texts)
+    digits = "".join(text[8:] for text in texts)
+    assert sum(letters.count(c) for c in "OIQ") / len(letters) > 1.5 * 3 / 26
+    assert sum(digits.count(c) for c in "01") / len(digits) > 1.3 * 2 / 10
+    assert set(letters) == set(full.letters)
+    assert set(digits) == set(full.digits)

@@ -38,6 +38,10 @@ _NUMBER = re.compile(r"(?P<kind>#|@|\*|vanity:)(?P<low>\d+)(?:-(?P<high>\d+))?")
 _DIGITS = "0123456789"
 _TWIN_SHARE = 0.12
 """How often a wildcard repeats its neighbour, on top of chance: twins are what CTC loses first."""
+_ALIKE_SHARE = 0.12
+"""How often a wildcard draws one of `_ALIKE`, on top of chance: only a country's rules tell those
+apart, and rules are learnt from the serials that need them."""
+_ALIKE = {"@": "OIQ", "#": "01", "*": "OIQ01"}
 
 
 class GrammarError(LprnetError):
@@ -162,6 +166,10 @@ def _draw(kind: str, value: str, alphabet: Alphabet, rnd: Random) -> str:
 
 
 def _wild(sign: str, alphabet: Alphabet, rnd: Random) -> str:
+    if sign in _ALIKE and rnd.random() < _ALIKE_SHARE:
+        alike = [c for c in _ALIKE[sign] if c in alphabet.letters + alphabet.digits]
+        if alike:
+            return rnd.choice(alike)
     if sign == "#":
         return rnd.choice(alphabet.digits)
     if sign == "%":
