@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
+import signal
+import sys
 import threading
+import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,25 +31,39 @@ Count = tuple[str, Label | None, float]
 """Counter's name, a label and its value (or None), what to add."""
 
 
+HANG_LIMIT: Final = "LPRNET_HANG_LIMIT_S"
+"""Environment variable: a process whose `execute` stands still for so long ends itself. Set where
+somebody replaces it: Triton alone would leave its instance dead."""
+
+
 class PythonModel(ABC):
-    """Loading and failing, the same in every model.
+    """Loading, failing and hanging, the same in every model.
 
     A subclass loads itself in `load` and answers requests in `answer`. Triton sees
     `initialize` and `execute`.
+
+    Attributes:
+        instances: processes of this model that Triton runs side by side.
     """
 
     name: ClassVar[str]
+    instances: int
+    _working_since: float | None = None
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the model; what it refuses stands in the server's log in one line."""
+        config = json.loads(args["model_config"])
         parameters = {
-            key: str(value["string_value"])
-            for key, value in json.loads(args["model_config"]).get("parameters", {}).items()
+            key: str(value["string_value"]) for key, value in config.get("parameters", {}).items()
         }
+        self.instances = sum(int(group["count"]) for group in config["instance_group"])
         try:
             self.load(Path(args["model_repository"]), args["model_version"], parameters)
         except LprnetError as error:
             raise pb_utils.TritonModelException(str(error)) from None
+        if HANG_LIMIT in os.environ:
+            limit_s = float(os.environ[HANG_LIMIT])
+            threading.Thread(target=self._end_when_hung, args=(limit_s,), daemon=True).start()
 
     @abstractmethod
     def load(self, folder: Path, version: str, parameters: Mapping[str, str]) -> None:
@@ -65,6 +83,7 @@ class PythonModel(ABC):
 
         Whatever goes wrong, clients get one clear sentence and the server's log the traceback.
         """
+        self.moved_on()
         try:
             return self.answer(requests)
         except Exception:  # what lies below has no common base
@@ -73,6 +92,23 @@ class PythonModel(ABC):
             message = f"{self.name} failed; the reason is in the server's log"
             error = pb_utils.TritonError(message, pb_utils.TritonError.INTERNAL)
             return [pb_utils.InferenceResponse(error=error) for _ in requests]
+        finally:
+            self._working_since = None
+
+    def moved_on(self) -> None:
+        """Tell that a long piece of work is not stuck."""
+        self._working_since = time.monotonic()
+
+    def _end_when_hung(self, limit_s: float) -> None:
+        """One of several instances that hangs is not missed from outside: the others answer."""
+        while True:
+            time.sleep(limit_s / 4)
+            since = self._working_since
+            if since is not None and time.monotonic() - since > limit_s:
+                # To stderr, not through Triton's logger, which a hung process may not reach.
+                print(f"{self.name} stood still for {limit_s:g} s and ends:", file=sys.stderr)
+                faulthandler.dump_traceback(sys.stderr, all_threads=True)
+                os.kill(os.getpid(), signal.SIGKILL)
 
     @abstractmethod
     def answer(self, requests: Sequence[Any]) -> list[Any]:

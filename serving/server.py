@@ -9,6 +9,7 @@ from typing import Final
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
+from lprnet.triton_model import HANG_LIMIT
 from serving import preflight
 from serving.addresses import listens, reachable, resolve_ports
 from serving.drain import drain, hasten
@@ -25,12 +26,18 @@ from serving.service import Service
 from serving.tls import ServerTls, read_tls
 
 POLL_S: Final = 0.05
+HANG_LIMIT_S: Final = 10.0
+"""For one picture or one batch of crops, which take milliseconds."""
 
 
 class TritonServer(Service):
     """One server.
 
     Use it as a context manager, or call `start` and `stop`.
+
+    Args:
+        options: what a user may choose.
+        watched: somebody replaces models' processes that end, so that those which hang may.
 
     Attributes:
         options: with the ports that are really in use, once started.
@@ -49,8 +56,9 @@ class TritonServer(Service):
     start_s: float
     probe_s: float
 
-    def __init__(self, options: ServerOptions | None = None) -> None:
+    def __init__(self, options: ServerOptions | None = None, *, watched: bool = False) -> None:
         self.options = ServerOptions() if options is None else options
+        self._watched = watched
         self._launched: Launched | None = None
         self._log: ServerLog | None = None
         self._tls: ServerTls | None = None
@@ -98,6 +106,8 @@ class TritonServer(Service):
         preflight.check_repository(options.repository)
         self.installation = find_server(options.tritonserver)
         self._environment = server_environment(self.installation)
+        if self._watched:
+            self._environment[HANG_LIMIT] = f"{HANG_LIMIT_S:g}"
         if self.installation.stub is not None:
             preflight.check_stub(self.installation.stub, self._environment)
         packages = read_packages(self._environment)

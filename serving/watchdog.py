@@ -12,7 +12,9 @@ import contextlib
 import os
 import select
 import threading
+import time
 from collections import deque
+from typing import Final
 
 from serving.addresses import reachable
 from serving.guard import KILL_TIMEOUT_S
@@ -27,6 +29,9 @@ from serving.watchdog_prober import ProbeOutcome, Prober
 from serving.watchdog_remedies import Remedies
 from serving.watchdog_status import State, Status
 from serving.watchdog_stubs import Stub, is_running
+
+HELD_S: Final = 1.0
+"""A process that a signal holds for so long is taken for dead."""
 
 
 class Watchdog(Service):
@@ -44,7 +49,7 @@ class Watchdog(Service):
     def __init__(
         self, options: ServerOptions | None = None, settings: WatchdogOptions | None = None
     ) -> None:
-        self.server = TritonServer(options)
+        self.server = TritonServer(options, watched=True)
         self.settings = WatchdogOptions() if settings is None else settings
         self.journal = Journal()
         self.status = Status(self.settings.probe_interval_s, self.settings.probe_timeout_s)
@@ -55,6 +60,7 @@ class Watchdog(Service):
         self._outcomes: deque[ProbeOutcome] = deque()
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
+        self._held: dict[int, float] = {}  # process id -> when it was first seen held
         self._endpoint: HealthEndpoint | None = None
         self._thread = threading.Thread(target=self._run, name="watchdog")
 
@@ -140,6 +146,7 @@ class Watchdog(Service):
         dead = self._missed([stub for stub in case.stubs if stub.pidfd in ready])
         if dead:
             self._remedies.replace_models(dead, "stub_died")
+        self._release_held()
         while self._outcomes and not case.stopping.is_set():
             self._diagnosis.judge(self._outcomes.popleft())
 
@@ -158,11 +165,20 @@ class Watchdog(Service):
         if not dead:
             return []
         self._case.look_for_stubs()
-        followed = {stub.model for stub in self._case.stubs}
+        incomplete = self._case.incomplete()
         for stub in dead:
-            if stub.model in followed:  # somebody loaded it anew
+            if stub.model not in incomplete:  # somebody loaded it anew
                 self.journal.write("stub_replaced", model=stub.model, pid=stub.pid)
-        return [stub for stub in dead if stub.model not in followed]
+        return [stub for stub in dead if stub.model in incomplete]
+
+    def _release_held(self) -> None:
+        """Replace what a signal holds for long: its sibling answers, so that no probe misses it."""
+        now = time.monotonic()
+        held = [stub for stub in self._case.stubs if stub.held]
+        self._held = {stub.pid: self._held.get(stub.pid, now) for stub in held}
+        lasting = [stub for stub in held if now - self._held[stub.pid] >= HELD_S]
+        if lasting:
+            self._remedies.replace_models(lasting, "stub_held")
 
     def _report(self, outcome: ProbeOutcome) -> None:
         self._outcomes.append(outcome)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from serving.errors import ServingError
 from serving.options import WatchdogOptions
 from serving.server import TritonServer
 from serving.watchdog_journal import Journal
+from serving.watchdog_models import instance_counts
 from serving.watchdog_status import Status
 from serving.watchdog_stubs import Stub, newest_stubs
 
@@ -21,7 +26,8 @@ class Case:
         server: that is watched.
         settings: of the watchdog.
         journal, status: what is told outside.
-        stubs: the processes of its Python models, as last seen.
+        instances: how many processes each Python model has when it is whole.
+        stubs: those processes, as last seen.
         stopping: set when all shall end.
         restarting: whether another server is being started; `TritonServer.abort` ends that.
         recovered_at: `time.monotonic` of the last proven remedy.
@@ -32,6 +38,7 @@ class Case:
     settings: WatchdogOptions
     journal: Journal
     status: Status
+    instances: dict[str, int] = field(default_factory=dict)
     stubs: list[Stub] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
     restarting: bool = False
@@ -41,8 +48,29 @@ class Case:
     def look_for_stubs(self) -> None:
         """See which processes run the models now."""
         self.forget_stubs()
+        # A server that does not answer now has the models that it had.
+        with contextlib.suppress(ServingError):
+            self.instances.update(instance_counts(self.server, self.settings.probe_timeout_s))
         launched = self.server.launched
-        self.stubs = newest_stubs(launched.pid, launched.shm_prefix)
+        self.stubs, older = newest_stubs(launched.pid, launched.shm_prefix, self.instances)
+        for stub in older:
+            stub.close()
+
+    def incomplete(self) -> set[str]:
+        """Models of which a process is missing."""
+        alive = Counter(stub.model for stub in self.stubs)
+        return {model for model, count in self.instances.items() if alive[model] < count}
+
+    def end_superseded(self, models: Collection[str]) -> None:
+        """Kill what a load has replaced: beside a dead process Triton never ends its sibling."""
+        launched = self.server.launched
+        newest, older = newest_stubs(launched.pid, launched.shm_prefix, self.instances)
+        for stub in older:
+            if stub.model in models:
+                stub.kill()
+                stub.remove_segment()
+        for stub in newest + older:
+            stub.close()
 
     def forget_stubs(self) -> None:
         """Close their descriptors."""

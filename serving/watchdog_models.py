@@ -1,8 +1,8 @@
 """Asking a server's models one by one, and loading one anew without a gap.
 
 Triton calls a load of a loaded model done without doing anything. With a configuration that
-differs it starts a second process, and only when that is up it takes the place of the first: until
-then requests of the dead one are answered INTERNAL "Stub process ... is not healthy". An unload
+differs it starts new processes, and only when they are up they take the place of the old: until
+then requests of a dead one are answered INTERNAL "Stub process ... is not healthy". An unload
 would answer NOT_FOUND meanwhile, and takes both ensembles along.
 """
 
@@ -24,9 +24,16 @@ from serving.server import TritonServer
 GENERATION: Final = "generation"
 """Parameter that makes the configuration another one; no model reads it."""
 
+PYTHON_MODELS: Final = (
+    contract.IMAGE_DECODER_MODEL,
+    contract.ENGINE_MODEL,
+    contract.DECODER_MODEL,
+)
+"""Models that Triton runs in Python processes; the engine only on the CPU."""
+
 
 def load_anew(server: TritonServer, model: str, timeout_s: float) -> None:
-    """Replace the process of a Python model.
+    """Replace the processes of a Python model.
 
     Raises:
         ServingError: when the server does not, or not in time.
@@ -49,6 +56,26 @@ def load_anew(server: TritonServer, model: str, timeout_s: float) -> None:
             )
     except InferenceServerException as error:
         raise ServingError(f"{model} does not load: {error.message()}") from error
+
+
+def instance_counts(server: TritonServer, timeout_s: float) -> dict[str, int]:
+    """How many processes each Python model of a server has when it is whole.
+
+    Raises:
+        ServingError: when the server does not answer.
+    """
+    counts = {}
+    try:
+        with server.connect() as client:
+            for model in PYTHON_MODELS:
+                if not client.is_model_ready(model, client_timeout=timeout_s):
+                    continue  # unloaded, or being loaded by somebody
+                config = client.get_model_config(model, client_timeout=timeout_s).config
+                if config.backend == "python":
+                    counts[model] = sum(group.count for group in config.instance_group)
+    except InferenceServerException as error:
+        raise ServingError(f"the server does not answer: {error.message()}") from error
+    return counts
 
 
 def silent_models(server: TritonServer, models: list[str], timeout_s: float) -> list[str]:

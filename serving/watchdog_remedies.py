@@ -38,12 +38,14 @@ class Remedies:
             case.journal.write(cause, model=stub.model, pid=stub.pid)
             if stub in case.stubs:  # one that hangs must not wake up later: the server might abort
                 stub.kill()
-        if self._too_many(begin, len(stubs)):
+        models = sorted({stub.model for stub in stubs})
+        if self._too_many(begin, len(models)):
             self.replace_server("too_many_reloads")
             return
         try:
+            for model in models:
+                load_anew(case.server, model, case.settings.load_timeout_s)
             for stub in stubs:
-                load_anew(case.server, stub.model, case.settings.load_timeout_s)
                 stub.remove_segment()
             if not self._confirm():
                 return  # told to stop
@@ -52,7 +54,8 @@ class Remedies:
                 self.replace_server("reload_failed", error=str(error))
             return
         case.look_for_stubs()
-        case.recovered("model", begin, models=[stub.model for stub in stubs])
+        case.end_superseded(models)
+        case.recovered("model", begin, models=models)
 
     def replace_server(self, cause: str, **details: object) -> None:
         """Kill what is left of the server and start another on the same ports."""

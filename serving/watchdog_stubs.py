@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -85,17 +86,25 @@ def find_stubs(server_pid: int, shm_prefix: str) -> list[Stub]:
     return found
 
 
-def newest_stubs(server_pid: int, shm_prefix: str) -> list[Stub]:
-    """The youngest stub of each model, by model name; the caller closes them.
+def newest_stubs(
+    server_pid: int, shm_prefix: str, instances: Mapping[str, int]
+) -> tuple[list[Stub], list[Stub]]:
+    """The youngest stubs of each model, by model name, and the older ones; the caller closes both.
 
-    Just after a load the process that is on its way out lives on beside the new one.
+    Just after a load the processes that are on their way out live on beside the new ones.
+
+    Args:
+        instances: how many stubs each model has when it is whole.
     """
-    newest: dict[str, Stub] = {}
-    for stub in sorted(find_stubs(server_pid, shm_prefix), key=lambda stub: stub.pid):
-        if stub.model in newest:
-            newest[stub.model].close()
-        newest[stub.model] = stub
-    return [newest[model] for model in sorted(newest)]
+    by_model: dict[str, list[Stub]] = {}
+    for stub in sorted(find_stubs(server_pid, shm_prefix), key=lambda stub: -stub.pid):
+        by_model.setdefault(stub.model, []).append(stub)
+    newest, older = [], []
+    for model in sorted(by_model):
+        count = instances.get(model, 1)
+        newest += by_model[model][:count]
+        older += by_model[model][count:]
+    return newest, older
 
 
 def is_running(pid: int) -> bool:

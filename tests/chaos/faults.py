@@ -15,7 +15,7 @@ from onnx_samples import paint
 
 from lprnet import contract
 from serving.watchdog import Watchdog
-from serving.watchdog_models import load_anew
+from serving.watchdog_models import instance_counts, load_anew
 from serving.watchdog_stubs import Stub, newest_stubs
 
 PATIENCE_S = 120.0
@@ -24,9 +24,13 @@ HTTP_TIMEOUT_S = 2.0
 
 
 def stubs(dog: Watchdog) -> list[Stub]:
-    """The process of each model, by model name; the caller closes them."""
+    """The processes of all models, by model name; the caller closes them."""
     launched = dog.server.launched
-    return newest_stubs(launched.pid, launched.shm_prefix)
+    counts = instance_counts(dog.server, HTTP_TIMEOUT_S)
+    newest, older = newest_stubs(launched.pid, launched.shm_prefix, counts)
+    for stub in older:
+        stub.close()
+    return newest
 
 
 def recoveries(dog: Watchdog) -> int:
@@ -46,7 +50,7 @@ def recovery_s(dog: Watchdog, before: int) -> float:
 
 
 def signal_stub(dog: Watchdog, model: str, number: signal.Signals) -> float:
-    """SIGKILL or SIGSTOP one model's process; the time until the service was whole, s."""
+    """SIGKILL or SIGSTOP one of a model's processes; the time until the service was whole, s."""
     before = recoveries(dog)
     found = stubs(dog)
     try:

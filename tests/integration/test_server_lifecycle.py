@@ -35,7 +35,7 @@ def test_a_server_leaves_nothing(repository: Path) -> None:
         ports = [server.options.grpc_port, server.options.http_port, server.options.metrics_port]
         prefix = server.launched.shm_prefix
         stubs = [a for a in processes_with(str(repository)).values() if "backend_stub" in a]
-        assert len(stubs) == 3
+        assert len(stubs) == 6  # two of each Python model
         assert list(SHARED_MEMORY.glob(prefix + "*"))
         assert server.engine.startswith(("OpenVINO", "ONNX Runtime"))
         assert server.profile.name == "cpu"
@@ -96,7 +96,8 @@ def test_onnx_runtime_takes_over_where_openvino_is_not_wanted(repository: Path) 
 @pytest.mark.usefixtures("no_trace")
 def test_requests_under_way_are_answered_when_it_ends(repository: Path) -> None:
     """Seen to fail without `drain`: Triton refuses requests between two models of an ensemble."""
-    crops = np.stack([paint("LAST1")] * 16)
+    # Few enough crops for a slow machine: what waits for over 2 s in a queue is refused.
+    crops = np.stack([paint("LAST1")] * 4)
     tensor = grpcclient.InferInput(contract.IMAGE, list(crops.shape), "UINT8")
     tensor.set_data_from_numpy(crops)
     answers: list[str] = []

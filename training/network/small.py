@@ -45,7 +45,7 @@ class SmallConfig:
     middle_blocks: int = 2
     deep_blocks: int = 2
     heads: int = 8
-    context: int = 2
+    context: int = 3
     reach: int = 9
     dropout: float = 0.1
 
@@ -164,6 +164,9 @@ class _RowResidual(nn.Module):
     def __init__(self, channels: int, reach: int) -> None:
         super().__init__()
         self.conv = _conv_bn(channels, channels, (1, reach), (1, 1))
+        scale = self.conv[1]
+        assert isinstance(scale, nn.BatchNorm2d)
+        nn.init.zeros_(scale.weight)  # starts as its shortcut, as `Residual` does
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, ROWS, 24] -> the same shape."""

@@ -181,6 +181,11 @@ def draw_holes(image: Array, kind: str, rnd: Random) -> None:
     else:
         inset = rnd.uniform(0.03, 0.25)
         spots = [(inset, 0.5), (1 - inset, 0.5)] if kind == "two" else []
+        if spots and height > width / 2 and rnd.random() < 0.6:  # two lines: room elsewhere too
+            high = rnd.uniform(0.04, 0.3)
+            corners = [(x, y) for x in (inset, 1 - inset) for y in (high, 1 - high)]
+            middles = [(0.5, high / 2), (0.5, 1 - high / 2)]
+            spots = rnd.choice((corners, corners[:2], corners[2:], middles))
     radius = max(1, round(min(height, width) * rnd.uniform(0.018, 0.034)))
     look = rnd.random()
     colour = (

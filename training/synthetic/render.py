@@ -95,7 +95,7 @@ def render_flat(
         relief(plate, mask, rnd, style.emboss)
     if style.holes != "none":
         draw_holes(plate, style.holes, rnd)
-    elif rnd.random() < 0.08:
+    elif rnd.random() < (0.25 if height > width / 2 else 0.08):
         draw_holes(plate, "two", rnd)
     _weather(rnd, plate)
     return _mount(rnd, style, plate, boxes, px_per_mm, library)

@@ -6,7 +6,6 @@ request holds several pictures, `picture INDEX: REASON: sentence` names the firs
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from lprnet import contract
+from lprnet.cpus import cpus_for_each
 from lprnet.errors import ImageError
 from lprnet.image import ImageLimits, load_crop
 from lprnet.plate_spec import PlateSpec
@@ -46,7 +46,7 @@ class TritonPythonModel(PythonModel):
         self._spec = PlateSpec.from_file(folder / version / contract.SPEC_FILE)
         cv2.setNumThreads(1)  # one picture is small; the threads spread pictures over the CPUs
         # More threads than CPUs only wait for one another.
-        self._threads = min(int(parameters["decode_threads"]), len(os.sched_getaffinity(0)))
+        self._threads = min(int(parameters["decode_threads"]), cpus_for_each(self.instances))
         self._pool = ThreadPoolExecutor(self._threads, "decode")
         self._reasons: deque[str] = deque()
         self._counters = Counters(
@@ -68,6 +68,7 @@ class TritonPythonModel(PythonModel):
         def work() -> None:
             for index in todo:
                 outcomes[index] = self._decode(flat[index])
+                self.moved_on()  # a batch of the largest pictures takes half a minute
 
         # This thread takes part: handing one picture to another costs more than decoding it.
         helpers = [self._pool.submit(work) for _ in range(min(self._threads, len(flat)) - 1)]

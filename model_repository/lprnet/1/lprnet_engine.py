@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lprnet import contract
+from lprnet.cpus import usable_cpus
 from lprnet.errors import LprnetError, SpecError
 from lprnet.plate_spec import PlateSpec
 from lprnet.telemetry import forbid_openvino_telemetry
@@ -64,18 +64,6 @@ class Tensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use: its affinity, cut by a cgroup (container) quota."""
-    count = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):  # no cgroup v2, or the root group
-        return count
-    if quota == "max":
-        return count
-    return max(1, min(count, int(quota) // int(period)))
 
 
 def choose_runtime(wanted: str) -> str:
