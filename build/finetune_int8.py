@@ -16,12 +16,13 @@ import onnx
 import torch
 from graph_network import GraphNetwork, logits_name
 from labelled import LabelledCrops
-from runtimes import UInt8Array, compile_openvino
+from runtimes import UInt8Array
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from lprnet.model_file import ModelError
+from lprnet.openvino_graph import compile_graph, read_graph
 from training.augment import DEFAULT_AUGMENTATION, corners, cut_out, photograph, view_transform
 from training.memory import keep_freed_memory
 
@@ -44,7 +45,8 @@ class Teacher:
         graph.graph.output.append(
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
         )
-        self._request = compile_openvino(graph.SerializeToString(), threads).create_infer_request()
+        compiled = compile_graph(read_graph(graph.SerializeToString()), threads)
+        self._request = compiled.create_infer_request()
 
     def __call__(self, crops: UInt8Array) -> Tensor:
         """UINT8 [N, 3, 48, 96] -> FP32 [N, classes, T]."""

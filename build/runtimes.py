@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from lprnet.errors import LprnetError
 from lprnet.model_file import ModelFacts, read_model_file, tensors, verify
+from lprnet.openvino_graph import OpenVinoGraph, read_graph
 from lprnet.plate_spec import PlateSpec
-from lprnet.telemetry import forbid_openvino_telemetry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,29 +98,6 @@ class OnnxRuntimeRunner:
         return answer[0], answer[1]
 
 
-def compile_openvino(data: bytes, threads: int) -> Any:
-    """An ONNX for OpenVINO's CPU plugin, computing in FP32 or INT8 only.
-
-    Raises:
-        RuntimeError: of OpenVINO, when it cannot.
-    """
-    forbid_openvino_telemetry()
-    import openvino  # each runtime is loaded only where it is used
-
-    core = openvino.Core()
-    return core.compile_model(
-        core.read_model(data),
-        "CPU",
-        {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            # Else a CPU with AMX computes in bf16 and answers otherwise than others.
-            "INFERENCE_PRECISION_HINT": "f32",
-        },
-    )
-
-
 class OpenVinoRunner:
     """A signed ONNX on OpenVINO's CPU plugin. Arguments and errors as `OnnxRuntimeRunner`."""
 
@@ -128,17 +105,15 @@ class OpenVinoRunner:
         self.facts = verify(data, name)
         self.spec = self.facts.spec
         self.label = f"OpenVINO {self.facts.precision}"
+        _, ids, probs = tensors(self.spec, self.facts.io)
         try:
-            self.compiled = compile_openvino(data, threads)
+            self._graph = OpenVinoGraph(read_graph(data), (ids.name, probs.name), threads)
         except RuntimeError as error:
             raise LprnetError(f"OpenVINO cannot run {name}: {error}") from error
-        self._request: Any = self.compiled.create_infer_request()
 
     def __call__(self, crops: UInt8Array) -> Answer:
         """See `Runner`."""
-        _, ids, probs = tensors(self.spec, self.facts.io)
-        answer = self._request.infer([_as_input(crops, self.facts)], share_inputs=True)
-        return answer[ids.name].copy(), answer[probs.name].copy()
+        return self._graph(_as_input(crops, self.facts))
 
 
 def load_runner(path: Path, runtime: str, threads: int = 1) -> OnnxRuntimeRunner | OpenVinoRunner:

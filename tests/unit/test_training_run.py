@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -60,9 +61,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 
 def test_the_loss_falls(trained: Path) -> None:
-    # The framewise loss: CTC still stands on its plateau of blanks (the next test goes beyond it).
-    curve = losses(trained, "frame")
-    assert curve[100] < curve[50]
+    # One batch's loss is too noisy to compare two steps of so short a run: compare with guessing.
+    # CTC still stands on its plateau of blanks (the next test goes beyond it).
+    guessing = math.log(PlateSpec().classes)
+    assert losses(trained, "frame")[100] < guessing / 2
 
 
 def test_a_few_plates_can_be_learnt_by_heart() -> None:
