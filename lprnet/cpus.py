@@ -1,4 +1,4 @@
-"""How many CPUs a process may use, and how many of them one of several instances."""
+"""How many CPUs a process may use."""
 
 from __future__ import annotations
 
@@ -16,8 +16,3 @@ def usable_cpus() -> int:
     if quota == "max":
         return count
     return max(1, min(count, int(quota) // int(period)))
-
-
-def cpus_for_each(instances: int) -> int:
-    """Threads of one of `instances` processes that work side by side, at least 1."""
-    return max(1, usable_cpus() // instances)

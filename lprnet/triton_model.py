@@ -41,22 +41,17 @@ class PythonModel(ABC):
 
     A subclass loads itself in `load` and answers requests in `answer`. Triton sees
     `initialize` and `execute`.
-
-    Attributes:
-        instances: processes of this model that Triton runs side by side.
     """
 
     name: ClassVar[str]
-    instances: int
     _working_since: float | None = None
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the model; what it refuses stands in the server's log in one line."""
-        config = json.loads(args["model_config"])
         parameters = {
-            key: str(value["string_value"]) for key, value in config.get("parameters", {}).items()
+            key: str(value["string_value"])
+            for key, value in json.loads(args["model_config"]).get("parameters", {}).items()
         }
-        self.instances = sum(int(group["count"]) for group in config["instance_group"])
         try:
             self.load(Path(args["model_repository"]), args["model_version"], parameters)
         except LprnetError as error:

@@ -19,7 +19,7 @@ from serving.python_environment import Packages, libpython_name
 
 SHARED_MEMORY: Final = Path("/dev/shm")
 MIN_SHARED_MEMORY_BYTES: Final = 32 * 1024 * 1024
-"""Three Python models start with 1 MiB each and grow with the pictures of a batch."""
+"""Six Python processes start with 1 MiB each and grow with the pictures of a batch."""
 
 PYTHON_MODELS: Final = (
     contract.ENGINE_MODEL,

@@ -50,7 +50,9 @@ class Diagnosis:
         case, failures = self._case, self._case.settings.failures
         try:
             silent = silent_models(
-                case.server, sorted({stub.model for stub in case.stubs}), case.settings.probe_timeout_s
+                case.server,
+                sorted({stub.model for stub in case.stubs}),
+                case.settings.probe_timeout_s,
             )
         except ServingError as failure:
             if case.bad_probes >= failures:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from lprnet import contract
-from lprnet.cpus import cpus_for_each
+from lprnet.cpus import usable_cpus
 from lprnet.errors import ImageError
 from lprnet.image import ImageLimits, load_crop
 from lprnet.plate_spec import PlateSpec
@@ -46,7 +46,7 @@ class TritonPythonModel(PythonModel):
         self._spec = PlateSpec.from_file(folder / version / contract.SPEC_FILE)
         cv2.setNumThreads(1)  # one picture is small; the threads spread pictures over the CPUs
         # More threads than CPUs only wait for one another.
-        self._threads = min(int(parameters["decode_threads"]), cpus_for_each(self.instances))
+        self._threads = min(int(parameters["decode_threads"]), usable_cpus())
         self._pool = ThreadPoolExecutor(self._threads, "decode")
         self._reasons: deque[str] = deque()
         self._counters = Counters(

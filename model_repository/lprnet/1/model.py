@@ -12,7 +12,6 @@ from lprnet_engine import EngineOptions, choose_runtime, load_engine
 from lprnet_model_file import check_model_file, model_path
 
 from lprnet import contract
-from lprnet.cpus import cpus_for_each
 from lprnet.triton_model import PythonModel, response, spans, values
 
 
@@ -25,7 +24,7 @@ class TritonPythonModel(PythonModel):
         """Load the ONNX that the parameter `model_file` names; refuse one that does not fit."""
         options = EngineOptions(
             runtime=choose_runtime(parameters["runtime"]),
-            threads=int(parameters["threads"]) or cpus_for_each(self.instances),
+            threads=int(parameters["threads"]),
             hint=parameters["performance_hint"],
             cache_dir=parameters["cache_dir"],
         )
