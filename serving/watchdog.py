@@ -83,6 +83,7 @@ class Watchdog(Service):
                 "/metrics": lambda: (200, CONTENT_TYPE, self.journal.exposition()),
             },
         )
+        self._case.look_for_stubs()  # here: the server cannot be stopped meanwhile
         self.status.right_answer()
         self.journal.write(
             "started", grpc=self.server.grpc_url, start_s=round(self.server.start_s, 3)
@@ -112,7 +113,6 @@ class Watchdog(Service):
     # --- the watching thread ------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._case.look_for_stubs()
         prober = Prober(
             self.server.connect,
             self.server.probe,
