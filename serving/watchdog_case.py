@@ -62,7 +62,7 @@ class Case:
         return {model for model, count in self.instances.items() if alive[model] < count}
 
     def end_superseded(self, models: Collection[str]) -> None:
-        """Kill what a load has replaced: beside a dead process Triton does not always end its sibling."""
+        """Kill what a load has replaced: Triton does not always end the sibling of a dead process."""
         launched = self.server.launched
         newest, older = newest_stubs(launched.pid, launched.shm_prefix, self.instances)
         for stub in older:
