@@ -62,7 +62,7 @@ class Case:
         return {model for model, count in self.instances.items() if alive[model] < count}
 
     def end_superseded(self, models: Collection[str]) -> None:
-        """Kill what a load has replaced: Triton does not always end the sibling of a dead process."""
+        """Kill what a load has replaced: Triton does not always end a dead process's sibling."""
         launched = self.server.launched
         newest, older = newest_stubs(launched.pid, launched.shm_prefix, self.instances)
         for stub in older:
