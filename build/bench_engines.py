@@ -1,9 +1,11 @@
 """Compare engines in this process: crops per second, picture files to text, in one run.
 
 Every reader decodes each JPEG (or PNG), makes its crop, runs its network and decodes its text, on
-the same pictures and the same number of threads; readers take turns, and medians count. The speed
-of the first ONNX is also told as a share of the INT8 peak of this machine, measured in the same
-turns with large convolutions in OpenVINO.
+the same pictures and the same number of threads; readers take turns, and medians count. A turn is
+the same number of pictures for every batch size, and long: a call shall find caches and CPUs as
+its own reader left them, not as the one before (`--turn 1` measures that; ONNX Runtime's threads
+keep a CPU busy for a while after their work). The speed of the first ONNX is also told as a share
+of the INT8 peak of this machine, measured in the same turns with large convolutions in OpenVINO.
 
 Examples:
   python build/bench_engines.py data/val/eu --onnx model_int8.onnx model.onnx \\
@@ -15,15 +17,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from runtimes import load_runner
@@ -40,42 +43,65 @@ from training.evaluation.pictures import Picture
 Read = Callable[[Sequence[bytes]], Sequence[str]]
 """Picture files -> texts."""
 
+Spread = Callable[[Callable[[bytes], Any], Sequence[bytes]], list[Any]]
+"""(function of a file, files) -> its answers, on as many threads as are measured."""
+
 Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
-PEAK_CHANNELS, PEAK_SIZE = 512, 32
+PEAK_CHANNELS, PEAK_SIZE, PEAK_CALLS = 512, 32, 10
 
 
-def model_reader(path: Path, runtime: str, threads: int) -> tuple[str, Read]:
+def spread_over(threads: int) -> Spread:
+    """On one thread a loop, else a pool of them: OpenCV lets go of the interpreter's lock."""
+    if threads == 1:
+        return lambda function, files: [function(data) for data in files]
+    pool = ThreadPoolExecutor(threads, "decode")
+    return lambda function, files: list(pool.map(function, files))
+
+
+def model_reader(path: Path, runtime: str, threads: int, spread: Spread) -> tuple[str, Read]:
     """Name and reader of a signed ONNX. Raises LprnetError when it is refused."""
     runner = load_runner(path, runtime, threads)
     spec = runner.spec
 
     def read(files: Sequence[bytes]) -> Sequence[str]:
-        crops = [load_crop(data, spec.height_px, spec.width_px) for data in files]
+        crops = spread(lambda data: load_crop(data, spec.height_px, spec.width_px), files)
         return decode(*runner(np.stack(crops)), spec).plates
 
     return f"{path.name}, {runner.label}", read
 
 
-def peer_reader(name: str, folder: Path, threads: int) -> tuple[str, Read]:
+def peer_reader(name: str, folder: Path, threads: int, spread: Spread) -> tuple[str, Read]:
     """Name and reader of a peer model. Raises LprnetError when it is not there."""
     peer = PeerReader(name, folder, threads)
 
     def read(files: Sequence[bytes]) -> Sequence[str]:
-        return peer.read([Picture(decode_image(data), data) for data in files]).plates
+        return peer.read(spread(lambda data: Picture(decode_image(data), data), files)).plates
 
     return name, read
 
 
-def in_turns(works: Sequence[Callable[[], object]], rounds: int, clock: Clock) -> list[list[float]]:
-    """Seconds of every call: all works once a round, so that a busy moment hits all of them."""
-    times: list[list[float]] = [[] for _ in works]
-    for _ in tqdm(range(rounds), disable=not sys.stderr.isatty(), leave=False):
-        for work, mine in zip(works, times, strict=True):
-            start = clock()
-            work()
-            mine.append(clock() - start)
+def in_turns(
+    works: Sequence[tuple[Callable[[], object], int]], rounds: int, clock: Clock
+) -> list[npt.NDArray[np.float64]]:
+    """Seconds of every call of works that take turns, so that a busy moment hits all of them.
+
+    Args:
+        works: each with its calls in a turn.
+        rounds: turns of each.
+        clock: in seconds.
+
+    Returns:
+        [rounds, calls] for each work.
+    """
+    times = [np.empty((rounds, calls)) for _, calls in works]
+    for turn in tqdm(range(rounds), disable=not sys.stderr.isatty(), leave=False):
+        for (work, calls), mine in zip(works, times, strict=True):
+            for call in range(calls):
+                start = clock()
+                work()
+                mine[turn, call] = clock() - start
     return times
 
 
@@ -172,28 +198,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="cpu: processor time, fair on a busy machine and with one thread only "
         "(default %(default)s)",
     )
-    parser.add_argument("--rounds", type=int, default=60, help="turns (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="turns (default %(default)s)")
+    parser.add_argument(
+        "--turn", type=int, default=320, metavar="N", help="pictures a turn (default %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    if min(args.threads, args.rounds, *args.batch) < 1:
-        raise LprnetError("--threads, --batch and --rounds must be at least 1")
+    if min(args.threads, args.rounds, args.turn, *args.batch) < 1:
+        raise LprnetError("--threads, --batch, --rounds and --turn must be at least 1")
     if args.clock == "cpu" and args.threads > 1:
         raise LprnetError("--clock cpu adds the time of all threads: use it with --threads 1")
-    cv2.setNumThreads(args.threads)
+    cv2.setNumThreads(1)  # pictures are small: threads take whole ones
     files = [record.path.read_bytes() for record in read_set(args.set)]
-    readers = [peer_reader(name, args.peer_dir, args.threads) for name in args.peer]
-    readers += [model_reader(path, args.runtime, args.threads) for path in args.onnx]
+    spread = spread_over(args.threads)
+    readers = [peer_reader(name, args.peer_dir, args.threads, spread) for name in args.peer]
+    readers += [model_reader(path, args.runtime, args.threads, spread) for path in args.onnx]
     peak, peak_macs = peak_work(args.threads)
     macs = macs_per_crop(args.onnx[0])
     cpus = len(os.sched_getaffinity(0))
     print(
-        f"{args.set.name}: {len(files)} files, {args.threads} of {cpus} CPUs, {args.rounds} turns, "
-        f"{args.clock} time"
+        f"{args.set.name}: {len(files)} files, {args.threads} of {cpus} CPUs, {args.rounds} turns "
+        f"of {args.turn} pictures, {args.clock} time"
     )
     for batch in args.batch:
-        rows = _rows(readers, peak, files, batch, args.rounds, CLOCKS[args.clock])
+        calls = max(1, args.turn // batch)
+        rows = _rows(readers, peak, files, batch, calls, args.rounds, CLOCKS[args.clock])
         peak_s = rows.pop()[1]
         base = rows[0][1]
         print(f"\nbatch {batch:<36} {'crops/s':>9} {'ms/crop':>9} {'p99':>8}  x {rows[0][0]}")
@@ -216,10 +247,12 @@ def _rows(
     peak: Callable[[], object],
     files: Sequence[bytes],
     batch: int,
+    calls: int,
     rounds: int,
     clock: Clock,
 ) -> list[tuple[str, float, float]]:
-    """(name, median, 99th percentile) in seconds a call, the peak's last."""
+    """(name, median of the turns, 99th percentile of the calls) in seconds a call, the peak's
+    last."""
     place = {name: 0 for name, _ in readers}
 
     def work(name: str, read: Read) -> Callable[[], object]:
@@ -230,12 +263,12 @@ def _rows(
 
         return call
 
-    works = [*(work(name, read) for name, read in readers), peak]
-    in_turns(works, 2, clock)  # the first call of each shape plans and allocates
+    works = [*((work(name, read), calls) for name, read in readers), (peak, PEAK_CALLS)]
+    in_turns(works, 1, clock)  # the first call of each shape plans and allocates
     place.update(dict.fromkeys(place, 0))
     names = [*(name for name, _ in readers), "INT8 peak"]
     return [
-        (name, statistics.median(times), float(np.percentile(times, 99)))
+        (name, float(np.median(times.mean(axis=1))), float(np.percentile(times, 99)))
         for name, times in zip(names, in_turns(works, rounds, clock), strict=True)
     ]
 

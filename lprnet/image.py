@@ -175,8 +175,17 @@ def to_crop(
 
     Bilinear, aspect ratio not kept (TAO LPRNet's preprocessing).
     """
+    return _planes(image, height_px, width_px, (0, 1, 2))
+
+
+def _planes(
+    image: UInt8Array, height_px: int, width_px: int, order: tuple[int, int, int]
+) -> UInt8Array:
+    """Shrink, then one plane for each channel; channel i becomes plane `order[i]`."""
     resized = cv2.resize(image, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(resized.transpose(2, 0, 1))
+    crop = np.empty((3, height_px, width_px), np.uint8)
+    cv2.split(resized, [crop[plane] for plane in order])  # writes to the planes themselves
+    return crop
 
 
 def load_crop(
@@ -194,4 +203,4 @@ def load_crop(
     if header.has_alpha or header.orientation != UPRIGHT:
         return to_crop(_finish(pixels, header), height_px, width_px)
     # Shrinking first leaves fewer channels to swap; the crop is the same, bit for bit.
-    return to_crop(pixels, height_px, width_px)[::-1].copy()
+    return _planes(pixels, height_px, width_px, (2, 1, 0))

@@ -101,7 +101,8 @@ def _jpeg(data: bytes) -> ImageHeader:
     if size is None:
         raise ImageError("corrupt", "the JPEG picture is corrupt: its frame header is missing")
     # Within entropy-coded data 0xFF is always stuffed, so this can only be the end marker.
-    if data.find(b"\xff\xd9", at) < 0:
+    # Most files end with it; others carry something behind it, and searching takes 16 us for 20 KB.
+    if not data.endswith(b"\xff\xd9", at) and data.find(b"\xff\xd9", at) < 0:
         raise _truncated("JPEG")
     return ImageHeader("JPEG", size[0], size[1], has_alpha=False, orientation=orientation)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -31,10 +32,20 @@ TABLE = [
 PROBS = np.array([0.5, 0.6, 0.7, 0.8, 0.9], np.float32)
 
 
+@pytest.fixture(params=[1, 6], ids=["a few", "many"])
+def times(request: pytest.FixtureRequest) -> int:
+    """How often a plate stands in its batch: few plates are decoded another way than many."""
+    return int(request.param)
+
+
+def repeated(rows: Sequence[Sequence[float]], times: int) -> np.ndarray:
+    return np.tile(np.asarray(rows), (times, 1))
+
+
 @pytest.mark.parametrize(("path", "plate", "expected"), TABLE)
-def test_hand_worked(path: list[int], plate: str, expected: list[float]) -> None:
-    decoded = decode(np.array([path]), PROBS[np.newaxis], LAST)
-    assert decoded.plates == (plate,)
+def test_hand_worked(path: list[int], plate: str, expected: list[float], times: int) -> None:
+    decoded = decode(repeated([path], times), repeated([PROBS], times), LAST)
+    assert decoded.plates == (plate,) * times
     assert decoded.char_confidences[0, : len(expected)] == pytest.approx(expected)
     assert not decoded.char_confidences[0, len(expected) :].any()
     product = float(np.prod(expected)) if expected else 0.0
@@ -43,37 +54,38 @@ def test_hand_worked(path: list[int], plate: str, expected: list[float]) -> None
     assert (decoded.plate_ids[0, len(plate) :] == -1).all()
 
 
-def test_blank_first() -> None:
-    decoded = decode(np.array([[0, 1, 1, 0, 2]]), PROBS[np.newaxis], FIRST)
-    assert decoded.plates == ("AB",)
+def test_blank_first(times: int) -> None:
+    decoded = decode(repeated([[0, 1, 1, 0, 2]], times), repeated([PROBS], times), FIRST)
+    assert decoded.plates == ("AB",) * times
 
 
-def test_runs_do_not_cross_plates() -> None:
-    ids = np.array([[2, 2, 2, 2, 0], [0, 2, 2, 2, 2]])
-    assert decode(ids, np.full((2, 5), 0.9), LAST).plates == ("A", "A")
+def test_runs_do_not_cross_plates(times: int) -> None:
+    ids = repeated([[2, 2, 2, 2, 0], [0, 2, 2, 2, 2]], times)
+    assert decode(ids, np.full(ids.shape, 0.9), LAST).plates == ("A", "A") * times
 
 
-def test_one_time_step() -> None:
+def test_one_time_step(times: int) -> None:
     spec = PlateSpec(charset=Charset.from_text("AB"), time_steps=1, rows=1)
-    decoded = decode(np.array([[1], [2]]), np.array([[0.4], [0.9]]), spec)
-    assert decoded.plates == ("B", "")
-    assert decoded.confidence == pytest.approx([0.4, 0.0])
+    decoded = decode(repeated([[1], [2]], times), repeated([[0.4], [0.9]], times), spec)
+    assert decoded.plates == ("B", "") * times
+    assert decoded.confidence == pytest.approx([0.4, 0.0] * times)
 
 
-def test_nan_is_never_confident() -> None:
-    probs = np.array([[0.9, np.nan, 0.9, 0.9, 0.9]])
-    decoded = decode(np.array([[0, 1, 2, 2, 2]]), probs, LAST)
-    assert decoded.plates == ("AB",)
+def test_what_is_no_probability_is_never_confident(times: int) -> None:
+    probs = repeated([[0.9, np.nan, 0.9, 0.9, 0.9], [7.0, np.nan, 0.9, 0.9, -1.0]], times)
+    decoded = decode(repeated([[0, 1, 2, 2, 2], [0, 0, 2, 1, 1]], times), probs, LAST)
+    assert decoded.plates == ("AB", "AB") * times
     assert decoded.confidence[0] == 0.0
+    assert decoded.char_confidences[1, :2] == pytest.approx([1.0, 0.9])
 
 
-def test_long_text_keeps_every_character() -> None:
+def test_long_text_keeps_every_character(times: int) -> None:
     spec = PlateSpec(charset=Charset.from_text("AB"), time_steps=24, rows=1)
-    ids = np.tile([0, 1], 12)[np.newaxis]
-    decoded = decode(ids, np.full((1, 24), 0.9, np.float32), spec)
-    assert decoded.plates == ("AB" * 12,)
+    ids = repeated([[0, 1] * 12], times)
+    decoded = decode(ids, np.full(ids.shape, 0.9, np.float32), spec)
+    assert decoded.plates == ("AB" * 12,) * times
     assert decoded.confidence[0] == pytest.approx(0.9**24, rel=1e-5)
-    assert decoded.char_confidences.shape == decoded.plate_ids.shape == (1, MAX_CHARACTERS)
+    assert decoded.char_confidences.shape == decoded.plate_ids.shape == (times, MAX_CHARACTERS)
     assert (decoded.plate_ids >= 0).all()
 
 
@@ -93,9 +105,9 @@ def test_empty_batch() -> None:
         (np.zeros((1, 5)), np.zeros((1, 5)), "integers"),
     ],
 )
-def test_refuses_foreign_output(ids: np.ndarray, probs: np.ndarray, words: str) -> None:
+def test_refuses_foreign_output(ids: np.ndarray, probs: np.ndarray, words: str, times: int) -> None:
     with pytest.raises(SpecError, match=words):
-        decode(ids, probs, LAST)
+        decode(repeated(ids, times), repeated(probs, times), LAST)
 
 
 @given(st.lists(st.lists(st.integers(0, 36), min_size=48, max_size=48), min_size=1, max_size=8))
@@ -122,10 +134,15 @@ def test_encode_then_decode(text: str, blank: int) -> None:
 
 def test_batch_does_not_matter() -> None:
     rng = np.random.default_rng(5)
-    ids = rng.integers(0, 37, (65, 48))
+    runs = rng.integers(0, 74, (65, 16))
+    ids = np.repeat(np.minimum(runs, 36), 3, axis=1)  # as networks answer: half of it blank
     probs = rng.random((65, 48), dtype=np.float32)
+    probs[rng.random(probs.shape) < 0.02] = np.nan
     whole = decode(ids, probs, DEFAULT_SPEC)
     for row in range(65):
         single = decode(ids[row : row + 1], probs[row : row + 1], DEFAULT_SPEC)
         assert single.plates[0] == whole.plates[row]
-        assert single.confidence[0] == whole.confidence[row]
+        for name in ("confidence", "char_confidences", "plate_ids"):
+            alone, among = getattr(single, name)[0], getattr(whole, name)[row]
+            assert alone.dtype == among.dtype
+            assert np.array_equal(alone, among), (row, name)
