@@ -28,6 +28,7 @@ from clients.result import Outcome, PlateReading
 from lprnet import contract
 
 Answer = TypeVar("Answer")
+UInt8Array = npt.NDArray[np.uint8]
 
 
 class AsyncPlateClient:
@@ -42,7 +43,9 @@ class AsyncPlateClient:
         if self.options.shared_memory or self.options.cuda_device is not None:
             raise ConfigurationError("AsyncPlateClient has no shared memory: use PlateClient")
         self._connection = AsyncConnection(url, self.options)
-        self._batcher: Batcher[bytes, Outcome] = Batcher(self._read_some, self.options.in_flight)
+        in_flight = self.options.in_flight
+        self._pictures: Batcher[bytes, Outcome] = Batcher(self._read_some, in_flight)
+        self._single_crops: Batcher[UInt8Array, PlateReading] = Batcher(self._stack, in_flight)
         self._images: wire.ImageContract | None = None
         self._crops: wire.CropContract | None = None
 
@@ -59,7 +62,8 @@ class AsyncPlateClient:
 
     async def close(self) -> None:
         """Close the connection; calls under way end with an error."""
-        await self._batcher.close()
+        await self._pictures.close()
+        await self._single_crops.close()
         await self._connection.close()
 
     @property
@@ -81,7 +85,7 @@ class AsyncPlateClient:
             except ModelNotFound:
                 decoder = None
             self._images = wire.image_contract(ensemble, decoder)
-            self._batcher.limit = self._images.max_batch
+            self._pictures.limit = self._images.max_batch
         return self._images
 
     async def crop_contract(self) -> wire.CropContract:
@@ -89,6 +93,7 @@ class AsyncPlateClient:
         if self._crops is None:
             config = await self._connection.model_config(contract.CROP_ENSEMBLE)
             self._crops = wire.crop_contract(config)
+            self._single_crops.limit = self._crops.max_batch
         return self._crops
 
     async def read_image(self, picture: bytes) -> PlateReading:
@@ -97,7 +102,7 @@ class AsyncPlateClient:
         Raises:
             InvalidPicture: when it is no picture, is damaged or exceeds the server's limits.
         """
-        outcome = await self._batcher.submit(picture)
+        outcome = await self._pictures.submit(picture)
         if isinstance(outcome, InvalidPicture):
             raise outcome
         return outcome
@@ -106,7 +111,17 @@ class AsyncPlateClient:
         """Read encoded pictures, any number of them; the answers come in the same order."""
         return await self._read_some(list(pictures))
 
-    async def read_crops(self, crops: npt.NDArray[np.uint8]) -> list[PlateReading]:
+    async def read_crop(self, crop: UInt8Array) -> PlateReading:
+        """Read one crop, UINT8 [3, 48, 96] RGB 0..255, in a batch with others of this moment.
+
+        Raises:
+            ConfigurationError: for another type or shape than the server takes.
+        """
+        terms = await self.crop_contract()
+        wire.check_crops(crop[np.newaxis], terms.shape)
+        return await self._single_crops.submit(crop)
+
+    async def read_crops(self, crops: UInt8Array) -> list[PlateReading]:
         """Read crops, UINT8 [N, 3, 48, 96] RGB 0..255, any N."""
         terms = await self.crop_contract()
         wire.check_crops(crops, terms.shape)
@@ -131,7 +146,7 @@ class AsyncPlateClient:
         async def feed() -> None:
             try:
                 async for picture in pictures:
-                    await waiting.put(self._batcher.submit(picture))
+                    await waiting.put(self._pictures.submit(picture))
             finally:
                 await waiting.put(None)
 
@@ -171,7 +186,10 @@ class AsyncPlateClient:
         result = await self._connection.infer(contract.IMAGE_ENSEMBLE, tensor)
         return wire.readings(result, len(pictures))
 
-    async def _send_crops(self, crops: npt.NDArray[np.uint8]) -> list[PlateReading]:
+    async def _stack(self, crops: list[UInt8Array]) -> list[PlateReading]:
+        return await self._send_crops(np.stack(crops))
+
+    async def _send_crops(self, crops: UInt8Array) -> list[PlateReading]:
         result = await self._connection.infer(contract.CROP_ENSEMBLE, wire.crop_input(crops))
         return wire.readings(result, len(crops))
 

@@ -68,7 +68,7 @@ def all_cases(*, engine: bool, peer: bool, quick: bool) -> list[Case]:
         cases += _steps(model, SHARED_MEMORY, (1,))
         cases += _steps(model, HTTP, (1, MANY))
         cases += _steps(model, RAW_GRPC, levels)
-    cases.append(Case(image, BATCHING, 1, MANY))
+    cases += [Case(model, BATCHING, 1, MANY) for model in (lpr, image)]
     if peer:
         cases += [Case(PEER, IN_PROCESS, 1, 1), Case(PEER, IN_PROCESS, MANY, 1)]
         cases += [Case(PEER_SERVER, HTTP, 1, level) for level in levels]

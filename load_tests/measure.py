@@ -141,10 +141,15 @@ class Bench:
     ) -> Timed:
         async with AsyncPlateClient(self.server.grpc_url) as client:
 
-            async def ask(index: int) -> int:
+            async def image(index: int) -> int:
                 await client.read_image(self.files[index % len(self.files)])
                 return 1
 
+            async def crop(index: int) -> int:
+                await client.read_crop(self.crops[index % len(self.crops)])
+                return 1
+
+            ask = image if case.target == contract.IMAGE_ENSEMBLE else crop
             return await drive_tasks(ask, case.concurrency, seconds, on_start)
 
     def _asks(self, case: Case, stack: contextlib.ExitStack) -> list[Ask]:

@@ -189,7 +189,9 @@ def test_async_client_gives_the_same_answers(sample_server, client):
                 *(other.read_image(data) for data in pictures), return_exceptions=True
             )
             crops = await other.read_crops(np.stack([paint(text) for text in texts]))
+            alone = await asyncio.gather(*(other.read_crop(paint(text)) for text in texts))
             streamed = [outcome async for outcome in other.stream_images(_feed(pictures))]
+        assert list(alone) == crops
         return together, singly, streamed, crops
 
     *ways, crops = asyncio.run(read())

@@ -73,6 +73,19 @@ def test_single_calls_are_gathered(fake):
     assert fake.requests == [1, 64, 35]
 
 
+def test_single_crops_are_gathered(fake):
+    crops = np.random.default_rng(2).integers(0, 255, (70, 3, 48, 96), np.uint8)
+
+    async def work(client):
+        with pytest.raises(ConfigurationError, match=r"uint8 \[1, 2, 48, 96\]"):
+            await client.read_crop(crops[0, :2])
+        return await asyncio.gather(*(client.read_crop(crop) for crop in crops))
+
+    readings = with_client(fake, work)
+    assert [r.plate for r in readings] == [text_of(c.tobytes()) for c in crops]
+    assert fake.requests == [64, 6]
+
+
 def test_bad_pictures_fail_alone(fake):
     fake.refused = {picture(1), picture(5)}
     pictures = [*(picture(i) for i in range(8)), b"", b"text"]
