@@ -32,6 +32,7 @@ from lprnet.ctc import decode
 from lprnet.errors import LprnetError
 from lprnet.model_file import ModelError, ModelFacts, read_model_file, require_spec, verify
 from lprnet.plate_spec import PlateSpec
+from training.shipped import named_weights
 
 DATA_VARIABLE = "LPRNET_DATA"
 TRIAL_PICTURES = 64
@@ -167,7 +168,12 @@ def picture_sets(data: Sequence[Path], spec: PlateSpec, limit: int | None) -> li
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `lprnet parity`."""
     parser.add_argument("model", type=Path, help="FP32 ONNX that `lprnet export` wrote")
-    parser.add_argument("--checkpoint", type=Path, help="PyTorch weights that it was exported from")
+    parser.add_argument(
+        "--checkpoint",
+        type=named_weights,
+        metavar="CKPT",
+        help="PyTorch weights that it was exported from; 'shipped' for our own",
+    )
     parser.add_argument("--int8", type=Path, metavar="FILE", help="INT8 ONNX made from it")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="TensorRT plan made from it")
     parser.add_argument(

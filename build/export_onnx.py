@@ -32,6 +32,7 @@ from lprnet import contract
 from lprnet.errors import LprnetError
 from lprnet.model_file import ModelError, ModelFacts, tensors, verify
 from lprnet.plate_spec import PlateSpec
+from training.shipped import named_weights
 
 OPSET = 18
 """Run by ONNX Runtime 1.15 and later, OpenVINO, TensorRT 8.6 to 11 and TensorRT-RTX."""
@@ -199,7 +200,12 @@ def _prove(data: bytes, network: TorchRunner, name: str) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of `lprnet export`."""
-    parser.add_argument("checkpoint", type=Path, help="checkpoint that training wrote")
+    parser.add_argument(
+        "checkpoint",
+        type=named_weights,
+        metavar="CKPT",
+        help="checkpoint that training wrote; 'shipped' for our own",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ONNX to write")
     parser.add_argument(
         "--io",

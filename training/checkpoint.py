@@ -22,7 +22,6 @@ from lprnet.plate_spec import PlateSpec
 from training.network import build_network
 
 FORMAT = 1
-SHIPPED = Path(__file__).parent / "weights" / "small.pt"
 
 
 class CheckpointError(LprnetError):
@@ -72,11 +71,6 @@ def code_revision() -> str:
     except FileNotFoundError:
         return ""
     return run.stdout.strip() if run.returncode == 0 else ""
-
-
-def named_weights(name: str) -> Path:
-    """Checkpoint that a user names: a path, or "shipped" for the weights in the repository."""
-    return SHIPPED if name == "shipped" else Path(name)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

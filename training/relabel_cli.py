@@ -22,7 +22,7 @@ from pathlib import Path
 
 from lprnet.errors import LprnetError
 from lprnet.image import decode_image
-from training.checkpoint import load_checkpoint, named_weights
+from training.checkpoint import load_checkpoint
 from training.data.check_report import SHOWN, contact_sheet
 from training.data.convert import convert_to_tao
 from training.data.records import Record, read_set, unlabelled
@@ -38,6 +38,7 @@ from training.data.suspects import Suspect
 from training.evaluation.options import positive, set_names
 from training.evaluation.pictures import Picture
 from training.evaluation.result import write_text
+from training.shipped import named_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = Thresholds()
     parser.add_argument("sets", nargs="+", type=Path, metavar="SET", help="labelled sets")
     parser.add_argument(
-        "--weights", required=True, metavar="CKPT", help="what reads; 'shipped' for our own"
+        "--weights",
+        type=named_weights,
+        required=True,
+        metavar="CKPT",
+        help="what reads; 'shipped' for our own",
     )
     parser.add_argument(
         "--out",
@@ -107,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     thresholds = Thresholds(args.min_agreement, args.min_confidence, args.min_margin)
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
-    jury = Jury(load_checkpoint(named_weights(args.weights)), args.views)
+    jury = Jury(load_checkpoint(args.weights), args.views)
     return _pseudo(args, jury, thresholds) if args.pseudo else _wrong(args, jury, thresholds)
 
 

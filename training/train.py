@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from lprnet.errors import LprnetError
-from training.checkpoint import load_checkpoint, named_weights, transfer_weights
+from training.checkpoint import load_checkpoint, transfer_weights
 from training.config import ConfigError, TrainConfig
 from training.data.batches import Batches
 from training.data.cache import CropCache
@@ -34,6 +34,7 @@ from training.evaluation.options import set_names
 from training.loop import Trainer
 from training.memory import keep_freed_memory
 from training.network import build_network
+from training.shipped import named_weights
 from training.validation import ValidationSet
 
 

@@ -124,6 +124,14 @@ def test_default_names_of_equal_folders(
         assert expected in printed
 
 
+def test_the_shipped_weights_have_a_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_tao(tmp_path / "set", {"a": ("AB12", "AB12")})
+    assert main(["evaluate", str(root), "--weights", "shipped", "--no-speed", "--brief"]) == 0
+    assert "small" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from lprnet_cli import main
-from training.checkpoint import SHIPPED, load_checkpoint
+from training.checkpoint import load_checkpoint
 from training.config import ConfigError
 from training.data.records import Record, read_set
 from training.data.relabel import Jury, Opinion, Thresholds, read_exclusions, write_exclusions
+from training.shipped import SHIPPED
 from training.synthetic import PlateGenerator
 from training.train import wanted
 

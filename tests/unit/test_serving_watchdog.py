@@ -11,7 +11,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from google.protobuf import text_format
@@ -20,12 +23,14 @@ from tritonclient.grpc import model_config_pb2
 from serving import watchdog_status
 from serving.find import STUB, Installation
 from serving.launch import server_command
-from serving.options import ROOT, ServerOptions
+from serving.options import ROOT, ServerOptions, WatchdogOptions
 from serving.profile import Profile
+from serving.server import TritonServer
+from serving.watchdog_case import Case
 from serving.watchdog_http import HealthEndpoint, json_answer
 from serving.watchdog_journal import Journal
 from serving.watchdog_status import State, Status
-from serving.watchdog_stubs import find_stubs, is_running
+from serving.watchdog_stubs import Stub, find_stubs, is_running
 
 
 @pytest.fixture
@@ -149,45 +154,88 @@ def test_an_event_is_one_line_and_a_count(capsys: pytest.CaptureFixture[str]) ->
     assert 'lprnet_watchdog_events_total{event="stub_died"} 1.0' in journal.exposition().decode()
 
 
-def test_stubs_are_found_by_parent_program_and_prefix(tmp_path: Path) -> None:
+@pytest.fixture
+def parent_of_stubs(tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Starts a process with children that look like stubs, (model, segment) each; its pid."""
     program = tmp_path / STUB
-    program.symlink_to(shutil.which("sleep") or "/bin/sleep")
-    # sleep takes no such arguments; a shell that keeps the name does
-    program.unlink()
-    program.symlink_to(shutil.which("bash") or "/bin/bash")
-    script = tmp_path / "engine" / "1" / "model.py"
-    script.parent.mkdir(parents=True)
-    script.write_text("read -r line\n")
+    program.symlink_to(shutil.which("bash") or "/bin/bash")  # keeps the name
     parent = (
-        "import subprocess, sys, os\n"
-        "for prefix in ('ours-1', 'theirs-1'):\n"
-        "    subprocess.Popen([*sys.argv[1:], prefix], stdin=subprocess.PIPE)\n"
+        "import subprocess, sys\n"
+        "for script, segment in zip(sys.argv[2::2], sys.argv[3::2]):\n"
+        "    subprocess.Popen([sys.argv[1], script, segment], stdin=subprocess.PIPE)\n"
         "print('up', flush=True)\nsys.stdin.read()\n"
     )
-    server = subprocess.Popen(
-        [sys.executable, "-c", parent, str(program), str(script)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    assert server.stdin is not None
-    assert server.stdout.readline() == "up\n"
+    started = []
+
+    def start(*children: tuple[str, str]) -> int:
+        arguments = []
+        for model, segment in children:
+            script = tmp_path / model / "1" / "model.py"
+            script.parent.mkdir(parents=True, exist_ok=True)
+            script.write_text("read -r line\n")
+            arguments += [str(script), segment]
+        server = subprocess.Popen(
+            [sys.executable, "-c", parent, str(program), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(server)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "up\n"
+        return server.pid
+
+    yield start
+    for server in started:
+        server.communicate(timeout=20)  # closes its input, which ends it and its children
+
+
+def wait_for_stubs(pid: int, prefix: str, count: int) -> list[Stub]:
+    """Between fork and exec a child is no stub yet; one that was killed is one for a moment."""
     deadline = time.monotonic() + 20
-    while not (found := find_stubs(server.pid, "ours-")):  # between fork and exec it is none yet
-        assert time.monotonic() < deadline
-    (stub,) = found
+    while len(found := find_stubs(pid, prefix)) != count:
+        assert time.monotonic() < deadline, found
+        for stub in found:
+            stub.close()
+    return sorted(found, key=lambda stub: stub.pid)
+
+
+def test_stubs_are_found_by_parent_program_and_prefix(
+    parent_of_stubs: Callable[..., int],
+) -> None:
+    pid = parent_of_stubs(("engine", "ours-1"), ("engine", "theirs-1"))
+    (stub,) = wait_for_stubs(pid, "ours-", 1)
     assert (stub.model, stub.segment) == ("engine", "ours-1")
     assert is_running(stub.pid)
     assert not stub.held
     stub.kill()
+    deadline = time.monotonic() + 20
     while is_running(stub.pid):
         assert time.monotonic() < deadline
     stub.kill()  # once more is no error
-    assert find_stubs(server.pid, "ours-") == []
+    assert find_stubs(pid, "ours-") == []
     stub.close()
-    server.stdin.close()
-    server.wait(20)
+
+
+def test_what_a_load_has_replaced_is_ended(parent_of_stubs: Callable[..., int]) -> None:
+    """Triton leaves a sibling of a dead process alive now and then: two plus the old one."""
+    engine = [("engine", f"ours-{i}") for i in range(3)]
+    pid = parent_of_stubs(*engine, ("decoder", "ours-3"), ("decoder", "ours-4"))
+    before = wait_for_stubs(pid, "ours-", 5)
+    launched = SimpleNamespace(pid=pid, shm_prefix="ours-")
+    case = Case(
+        server=cast(TritonServer, SimpleNamespace(launched=launched)),
+        settings=WatchdogOptions(),
+        journal=Journal(),
+        status=Status(1.0, 1.0),
+        instances={"engine": 2, "decoder": 1},
+    )
+    case.end_superseded({"engine"})  # the decoder's old one may still answer
+    left = wait_for_stubs(pid, "ours-", 4)
+    oldest = min(stub.pid for stub in before if stub.model == "engine")
+    assert {stub.pid for stub in before} - {stub.pid for stub in left} == {oldest}
+    for stub in before + left:
+        stub.close()
 
 
 def test_tracing_and_the_loopback_of_http(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from training.evaluation.readers import (
     Reader,
     ServerReader,
 )
+from training.shipped import named_weights
 
 
 def positive(text: str) -> int:
@@ -36,11 +37,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("readers")
     group.add_argument(
         "--weights",
-        type=Path,
+        type=named_weights,
         action="append",
         default=[],
         metavar="CKPT",
-        help="a training checkpoint, through PyTorch (repeatable)",
+        help="a training checkpoint, through PyTorch; 'shipped' for our own (repeatable)",
     )
     group.add_argument(
         "--onnx",
