@@ -20,8 +20,9 @@ from training.augment import (
     photograph,
     view_transform,
 )
-from training.config import CONFIGS, ConfigError, OptimSection, TrainConfig
+from training.config import CONFIGS, ConfigError, DataSection, OptimSection, TrainConfig
 from training.data.batches import outer_points, sampling_weights
+from training.data.pool import SyntheticPool
 from training.data.records import Record
 from training.losses import FRAME_IGNORED, ctc_loss, frame_loss, frame_targets
 from training.schedule import frame_loss_weight, learning_rate
@@ -184,3 +185,17 @@ def test_sampling_levels_the_groups() -> None:
     assert 0.1 < shares(0.5)["DE"] < 0.5
     half = [dataclasses.replace(r, trusted=False) for r in big]
     assert sampling_weights(half + small, 1.0, 3.0)[-10:].sum() == pytest.approx(0.75)
+
+
+def test_regions_that_begin_alike_share_no_plates(tmp_path: Path) -> None:
+    """Seen to fail when names were cut off at 40 characters."""
+
+    def folder(*regions: str) -> Path:
+        data = DataSection(synthetic_regions=list(regions), cache=str(tmp_path))
+        return SyntheticPool(data, seed=1, revision="r")._path(0)
+
+    states = [f"US-{letter}A" for letter in "CGILMPVW"] * 7
+    assert folder(*states, "US-DC") == folder(*states, "US-DC")
+    assert folder(*states, "US-DC") != folder(*states, "DE")
+    folder(*states).mkdir(parents=True)  # a name that file systems take
+    assert "DE-FR" in folder("DE", "FR").name

@@ -7,12 +7,13 @@ run resumes with exactly the plates it would have seen.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from lprnet.contract import MAX_CHARACTERS
 from lprnet.image import UInt8Array
 from training.config import DataSection
 from training.synthetic import PlateGenerator
+
+LONG_NAME: Final = 40
+"""Characters of a list of regions that still stand in a folder's name."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +143,12 @@ class SyntheticPool:
         self._data = data
         self._seed = seed
         regions = "-".join(data.synthetic_regions) or "all"
+        if len(regions) > LONG_NAME:  # cut off, two lists that begin alike would share plates
+            digest = hashlib.sha256(regions.encode()).hexdigest()[:12]
+            regions = f"{len(data.synthetic_regions)}regions-{digest}"
         self._folder = Path(data.cache).expanduser() / "synthetic"
         share = f"{data.synthetic_photography:g}"
-        self._name = f"{revision}-{regions[:40]}-{data.synthetic_plates}-{share}-{seed}"
+        self._name = f"{revision}-{regions}-{data.synthetic_plates}-{share}-{seed}"
         self._open: dict[int, Generation] = {}
         self._renderer: multiprocessing.process.BaseProcess | None = None
 
@@ -190,8 +197,6 @@ class SyntheticPool:
 
 def generator_revision() -> str:
     """Digest of the generator's sources and region files, 12 hexadecimal digits."""
-    import hashlib
-
     import training.synthetic
 
     folder = Path(training.synthetic.__file__).parent
