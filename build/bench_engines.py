@@ -35,7 +35,7 @@ from tqdm import tqdm
 from lprnet.ctc import decode
 from lprnet.errors import LprnetError
 from lprnet.image import decode_image, load_crop
-from lprnet.telemetry import forbid_openvino_telemetry
+from lprnet.openvino_graph import compile_graph, read_graph
 from training.data.records import read_set
 from training.evaluation.peers import DEFAULT_PEER_DIR, PeerReader
 from training.evaluation.pictures import Picture
@@ -67,7 +67,8 @@ def model_reader(path: Path, runtime: str, threads: int, spread: Spread) -> tupl
 
     def read(files: Sequence[bytes]) -> Sequence[str]:
         crops = spread(lambda data: load_crop(data, spec.height_px, spec.width_px), files)
-        return decode(*runner(np.stack(crops)), spec).plates
+        batch = crops[0][np.newaxis] if len(crops) == 1 else np.stack(crops)
+        return decode(*runner(batch), spec).plates
 
     return f"{path.name}, {runner.label}", read
 
@@ -128,23 +129,12 @@ def macs_per_crop(path: Path) -> int:
 
 def peak_work(threads: int) -> tuple[Callable[[], object], int]:
     """One large INT8 convolution in OpenVINO, and its multiplications: as fast as it gets."""
-    forbid_openvino_telemetry()
-    import openvino  # only needed here
-
     shape = [1, PEAK_CHANNELS, PEAK_SIZE, PEAK_SIZE]
-    compiled = openvino.Core().compile_model(
-        openvino.Core().read_model(_peak_model(shape).SerializeToString()),
-        "CPU",
-        {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "INFERENCE_PRECISION_HINT": "f32",
-        },
-    )
+    model = _peak_model(shape)
+    compiled = compile_graph(read_graph(model.SerializeToString()), threads)
     request: Any = compiled.create_infer_request()
     data = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    repeats = sum(node.op_type == "Conv" for node in _peak_model(shape).graph.node)
+    repeats = sum(node.op_type == "Conv" for node in model.graph.node)
     return (
         lambda: request.infer([data], share_inputs=True),
         repeats * PEAK_SIZE * PEAK_SIZE * 9 * PEAK_CHANNELS * PEAK_CHANNELS,

@@ -20,7 +20,7 @@ from lprnet.errors import SpecError
 from lprnet.plate_spec import PlateSpec
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_FEW = 4  # up to here a loop in Python is quicker than some thirty calls of numpy
+_FEW = 2  # up to here a loop in Python is quicker than some thirty calls of numpy
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def _check_range(lowest: int, highest: int, spec: PlateSpec) -> None:
 def _decode_few(
     all_ids: list[list[int]], all_probs: list[list[float]], spec: PlateSpec
 ) -> DecodedBatch:
-    """The same as the vectorised path, bit for bit, in a fifth of its time for one plate."""
+    """The same as the vectorised path, bit for bit, with less code: 76 against 111 us for one plate
+    right behind an inference, which leaves the caches cold."""
     count = len(all_ids)
     plates = []
     confidence = np.zeros(count, dtype=np.float32)

@@ -174,6 +174,9 @@ def to_crop(
     """UINT8 [H, W, 3] RGB -> UINT8 [3, height_px, width_px] RGB, CHW, contiguous.
 
     Bilinear, aspect ratio not kept (TAO LPRNet's preprocessing).
+
+    Raises:
+        ImageError: ``bad_shape`` for another type or shape.
     """
     return _planes(image, height_px, width_px, (0, 1, 2))
 
@@ -182,6 +185,12 @@ def _planes(
     image: UInt8Array, height_px: int, width_px: int, order: tuple[int, int, int]
 ) -> UInt8Array:
     """Shrink, then one plane for each channel; channel i becomes plane `order[i]`."""
+    if image.dtype != np.uint8 or image.shape[2:] != (3,):
+        raise ImageError(
+            "bad_shape",
+            f"a crop is made of uint8 [H, W, 3], not of {image.dtype} {list(image.shape)}: "
+            "`to_rgb` makes it",
+        )
     resized = cv2.resize(image, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
     crop = np.empty((3, height_px, width_px), np.uint8)
     cv2.split(resized, [crop[plane] for plane in order])  # writes to the planes themselves

@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ from lprnet.errors import LprnetError
 
 try:
     import triton_python_backend_utils as pb_utils
-except ModuleNotFoundError:  # no Triton around: the API pages are made
+except ModuleNotFoundError:  # no Triton around: `serving` reads the name below, the API pages all
     pb_utils = None
 
 INTERVAL_S: Final = 1.0
@@ -32,8 +31,8 @@ Count = tuple[str, Label | None, float]
 
 
 HANG_LIMIT: Final = "LPRNET_HANG_LIMIT_S"
-"""Environment variable: a process whose `execute` stands still for so long ends itself. Set where
-somebody replaces it: Triton alone would leave its instance dead."""
+"""Environment variable: a process whose `execute` stands still for so long, at most a quarter
+longer, ends itself. Set where somebody replaces it: Triton alone would leave its instance dead."""
 
 
 class PythonModel(ABC):
@@ -78,7 +77,7 @@ class PythonModel(ABC):
 
         Whatever goes wrong, clients get one clear sentence and the server's log the traceback.
         """
-        self.moved_on()
+        self._working_since = time.monotonic()
         try:
             return self.answer(requests)
         except Exception:  # what lies below has no common base
@@ -92,18 +91,22 @@ class PythonModel(ABC):
 
     def moved_on(self) -> None:
         """Tell that a long piece of work is not stuck."""
-        self._working_since = time.monotonic()
+        if self._working_since is not None:  # else a helper's last word, after `execute` has ended
+            self._working_since = time.monotonic()
 
     def _end_when_hung(self, limit_s: float) -> None:
-        """One of several instances that hangs is not missed from outside: the others answer."""
+        """One of several instances that hangs is not missed from outside: the others answer.
+
+        The alarm is in C and needs no interpreter: it also goes off where something keeps the
+        interpreter's lock, and this thread can no longer put it off.
+        """
+        seen = None
         while True:
-            time.sleep(limit_s / 4)
             since = self._working_since
-            if since is not None and time.monotonic() - since > limit_s:
-                # To stderr, not through Triton's logger, which a hung process may not reach.
-                print(f"{self.name} stood still for {limit_s:g} s and ends:", file=sys.stderr)
-                faulthandler.dump_traceback(sys.stderr, all_threads=True)
-                os.kill(os.getpid(), signal.SIGKILL)
+            if since is None or since != seen:
+                faulthandler.dump_traceback_later(limit_s, exit=True, file=sys.stderr)
+            seen = since
+            time.sleep(limit_s / 4)
 
     @abstractmethod
     def answer(self, requests: Sequence[Any]) -> list[Any]:

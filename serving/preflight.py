@@ -26,6 +26,7 @@ PYTHON_MODELS: Final = (
     contract.DECODER_MODEL,
     contract.IMAGE_DECODER_MODEL,
 )
+"""Models that Triton runs in Python processes; the engine only on the CPU."""
 
 
 def check_repository(repository: Path) -> None:

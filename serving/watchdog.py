@@ -12,9 +12,7 @@ import contextlib
 import os
 import select
 import threading
-import time
 from collections import deque
-from typing import Final
 
 from serving.addresses import reachable
 from serving.guard import KILL_TIMEOUT_S
@@ -28,10 +26,7 @@ from serving.watchdog_journal import CONTENT_TYPE, Journal
 from serving.watchdog_prober import ProbeOutcome, Prober
 from serving.watchdog_remedies import Remedies
 from serving.watchdog_status import State, Status
-from serving.watchdog_stubs import Stub, is_running
-
-HELD_S: Final = 1.0
-"""A process that a signal holds for so long is taken for dead."""
+from serving.watchdog_stubs import is_running
 
 
 class Watchdog(Service):
@@ -60,7 +55,6 @@ class Watchdog(Service):
         self._outcomes: deque[ProbeOutcome] = deque()
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
-        self._held: dict[int, float] = {}  # process id -> when it was first seen held
         self._endpoint: HealthEndpoint | None = None
         self._thread = threading.Thread(target=self._run, name="watchdog")
 
@@ -143,10 +137,10 @@ class Watchdog(Service):
             exit_code = self.server.wait(KILL_TIMEOUT_S)
             self._remedies.replace_server("server_died", exit_code=exit_code)
             return
-        dead = self._missed([stub for stub in case.stubs if stub.pidfd in ready])
-        if dead:
-            self._remedies.replace_models(dead, "stub_died")
-        self._release_held()
+        case.end_retired()
+        if any(stub.pidfd in ready for stub in case.stubs):
+            self._remedies.replace_missing(case.look_for_stubs())
+        self._diagnosis.look_for_held()
         while self._outcomes and not case.stopping.is_set():
             self._diagnosis.judge(self._outcomes.popleft())
 
@@ -159,26 +153,6 @@ class Watchdog(Service):
         if self._wake_reader in ready:
             os.read(self._wake_reader, 512)
         return ready
-
-    def _missed(self, dead: list[Stub]) -> list[Stub]:
-        """Those of the dead processes that no other has followed."""
-        if not dead:
-            return []
-        self._case.look_for_stubs()
-        incomplete = self._case.incomplete()
-        for stub in dead:
-            if stub.model not in incomplete:  # somebody loaded it anew
-                self.journal.write("stub_replaced", model=stub.model, pid=stub.pid)
-        return [stub for stub in dead if stub.model in incomplete]
-
-    def _release_held(self) -> None:
-        """Replace what a signal holds for long: its sibling answers, so that no probe misses it."""
-        now = time.monotonic()
-        held = [stub for stub in self._case.stubs if stub.held]
-        self._held = {stub.pid: self._held.get(stub.pid, now) for stub in held}
-        lasting = [stub for stub in held if now - self._held[stub.pid] >= HELD_S]
-        if lasting:
-            self._remedies.replace_models(lasting, "stub_held")
 
     def _report(self, outcome: ProbeOutcome) -> None:
         self._outcomes.append(outcome)

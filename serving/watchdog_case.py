@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Final
 
 from serving.errors import ServingError
 from serving.options import WatchdogOptions
@@ -15,7 +16,11 @@ from serving.server import TritonServer
 from serving.watchdog_journal import Journal
 from serving.watchdog_models import instance_counts
 from serving.watchdog_status import Status
-from serving.watchdog_stubs import Stub, newest_stubs
+from serving.watchdog_stubs import Stub, by_age, find_stubs
+
+RETIREMENT_S: Final = 10.0
+"""For a process to end that was replaced: it answers what it holds first, and Triton takes a
+second to notice."""
 
 
 @dataclass
@@ -28,6 +33,7 @@ class Case:
         journal, status: what is told outside.
         instances: how many processes each Python model has when it is whole.
         stubs: those processes, as last seen.
+        retired: processes that a load has replaced, and when they are to have ended.
         stopping: set when all shall end.
         restarting: whether another server is being started; `TritonServer.abort` ends that.
         recovered_at: `time.monotonic` of the last proven remedy.
@@ -40,43 +46,56 @@ class Case:
     status: Status
     instances: dict[str, int] = field(default_factory=dict)
     stubs: list[Stub] = field(default_factory=list)
+    retired: list[tuple[Stub, float]] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
     restarting: bool = False
     recovered_at: float = 0.0
     bad_probes: int = 0
 
-    def look_for_stubs(self) -> None:
-        """See which processes run the models now."""
-        self.forget_stubs()
+    def look_for_stubs(self) -> list[Stub]:
+        """See which processes run the models now; the closed ones of those that no longer do."""
         # A server that does not answer now has the models that it had.
         with contextlib.suppress(ServingError):
             self.instances.update(instance_counts(self.server, self.settings.probe_timeout_s))
         launched = self.server.launched
-        self.stubs, older = newest_stubs(launched.pid, launched.shm_prefix, self.instances)
-        for stub in older:
+        retired = {stub.pid for stub, _ in self.retired}
+        found = find_stubs(launched.pid, launched.shm_prefix)
+        current = [stub for stub in found if stub.pid not in retired]
+        before, (self.stubs, _) = self.stubs, by_age(current, self.instances)
+        pids = {stub.pid for stub in self.stubs}
+        for stub in [*before, *(stub for stub in found if stub.pid not in pids)]:
             stub.close()
+        return [stub for stub in before if stub.pid not in pids]
 
-    def incomplete(self) -> set[str]:
-        """Models of which a process is missing."""
+    def missing(self, gone: Collection[Stub]) -> set[str]:
+        """Models that lack a process; where their number is unknown, those of `gone` do."""
         alive = Counter(stub.model for stub in self.stubs)
-        return {model for model, count in self.instances.items() if alive[model] < count}
+        short = {model for model, count in self.instances.items() if alive[model] < count}
+        return short | {stub.model for stub in gone if stub.model not in self.instances}
 
-    def end_superseded(self, models: Collection[str]) -> None:
-        """Kill what a load has replaced: Triton does not always end a dead process's sibling."""
-        launched = self.server.launched
-        newest, older = newest_stubs(launched.pid, launched.shm_prefix, self.instances)
-        for stub in older:
-            if stub.model in models:
-                stub.kill()
-                stub.remove_segment()
-        for stub in newest + older:
+    def retire(self, models: Collection[str]) -> None:
+        """What runs these models now will be replaced: its end is no fault."""
+        deadline = time.monotonic() + RETIREMENT_S
+        self.retired += [(stub, deadline) for stub in self.stubs if stub.model in models]
+        self.stubs = [stub for stub in self.stubs if stub.model not in models]
+
+    def end_retired(self) -> None:
+        """Kill what should have ended: Triton does not always end a dead process's sibling."""
+        going = []
+        for stub, deadline in self.retired:
+            if not stub.ended and time.monotonic() < deadline:
+                going.append((stub, deadline))
+                continue
+            stub.kill()
+            stub.remove_segment()
             stub.close()
+        self.retired = going
 
     def forget_stubs(self) -> None:
         """Close their descriptors."""
-        for stub in self.stubs:
+        for stub in [*self.stubs, *(stub for stub, _ in self.retired)]:
             stub.close()
-        self.stubs = []
+        self.stubs, self.retired = [], []
 
     def recovered(self, what: str, begin: float, **details: object) -> None:
         """A remedy that began at `begin` was proven by a right answer."""

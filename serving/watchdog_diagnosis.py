@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 from serving.errors import ProbeError, ServingError
 from serving.watchdog_case import Case
 from serving.watchdog_models import silent_models
 from serving.watchdog_prober import ProbeOutcome
 from serving.watchdog_remedies import Remedies
+
+HELD_S: Final = 1.0
+"""A process that a signal holds for so long is taken for dead."""
 
 
 class Diagnosis:
@@ -15,6 +21,17 @@ class Diagnosis:
     def __init__(self, case: Case, remedies: Remedies) -> None:
         self._case = case
         self._remedies = remedies
+        self._held: dict[int, float] = {}  # process id -> when it was first seen held
+
+    def look_for_held(self) -> None:
+        """Replace what a signal holds for long: its sibling answers, so that no probe misses it."""
+        case = self._case
+        now = time.monotonic()
+        held = [stub for stub in case.stubs if stub.held]
+        self._held = {stub.pid: self._held.get(stub.pid, now) for stub in held}
+        lasting = [stub for stub in held if now - self._held[stub.pid] >= HELD_S]
+        if lasting and not case.stopping.is_set():
+            self._remedies.replace_models(lasting, "stub_held")
 
     def judge(self, outcome: ProbeOutcome) -> None:
         """Take note of a reading; find out what is wrong where it was not right."""
@@ -38,10 +55,9 @@ class Diagnosis:
     def _find_out(self, error: ProbeError) -> None:
         """The processes are alive and yet the answer is bad: who is to blame?"""
         case, failures = self._case, self._case.settings.failures
-        held = [stub for stub in case.stubs if stub.held]
-        if held:
-            self._remedies.replace_models(held, "stub_held")
-        elif error.kind == "timeout":
+        if any(stub.held for stub in case.stubs):
+            return  # `look_for_held` deals with it
+        if error.kind == "timeout":
             self._find_who_hangs(error)
         elif case.bad_probes >= failures:
             self._remedies.replace_server(f"{error.kind}_answer", error=str(error))

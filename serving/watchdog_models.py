@@ -18,18 +18,12 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from lprnet import contract
 from serving.errors import ServingError
+from serving.preflight import PYTHON_MODELS
 from serving.probe import Probe
 from serving.server import TritonServer
 
 GENERATION: Final = "generation"
 """Parameter that makes the configuration another one; no model reads it."""
-
-PYTHON_MODELS: Final = (
-    contract.IMAGE_DECODER_MODEL,
-    contract.ENGINE_MODEL,
-    contract.DECODER_MODEL,
-)
-"""Models that Triton runs in Python processes; the engine only on the CPU."""
 
 
 def load_anew(server: TritonServer, model: str, timeout_s: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Collection
 from typing import Final
 
 from serving.errors import ProbeError, ServingError
@@ -29,8 +30,27 @@ class Remedies:
         self._case = case
         self._reloads: deque[float] = deque()
 
-    def replace_models(self, stubs: list[Stub], cause: str) -> None:
-        """Load the models of dead or hung processes anew."""
+    def replace_missing(self, gone: list[Stub]) -> None:
+        """Make the models whole after these processes have ended, or been replaced by somebody."""
+        case = self._case
+        missing = case.missing(gone)
+        for stub in gone:
+            if stub.model not in missing:
+                case.journal.write("stub_replaced", model=stub.model, pid=stub.pid)
+        if missing and not case.stopping.is_set():
+            dead = [stub for stub in gone if stub.model in missing]
+            self.replace_models(dead, "stub_died", missing)
+
+    def replace_models(
+        self, stubs: list[Stub], cause: str, models: Collection[str] = frozenset()
+    ) -> None:
+        """Load the models of dead or hung processes anew, and what dies meanwhile.
+
+        Args:
+            stubs: those processes.
+            cause: of the journal.
+            models: others that lack a process.
+        """
         case = self._case
         begin = time.monotonic()
         case.status.enter(State.RECOVERING)
@@ -38,12 +58,13 @@ class Remedies:
             case.journal.write(cause, model=stub.model, pid=stub.pid)
             if stub in case.stubs:  # one that hangs must not wake up later: the server might abort
                 stub.kill()
-        models = sorted({stub.model for stub in stubs})
-        if self._too_many(begin, len(models)):
+        names = sorted({stub.model for stub in stubs} | set(models))
+        if self._too_many(begin, len(names)):
             self.replace_server("too_many_reloads")
             return
+        case.retire(names)
         try:
-            for model in models:
+            for model in names:
                 load_anew(case.server, model, case.settings.load_timeout_s)
             for stub in stubs:
                 stub.remove_segment()
@@ -53,9 +74,10 @@ class Remedies:
             if not case.stopping.is_set():
                 self.replace_server("reload_failed", error=str(error))
             return
-        case.look_for_stubs()
-        case.end_superseded(models)
-        case.recovered("model", begin, models=models)
+        case.end_retired()
+        gone = case.look_for_stubs()
+        case.recovered("model", begin, models=names)
+        self.replace_missing(gone)
 
     def replace_server(self, cause: str, **details: object) -> None:
         """Kill what is left of the server and start another on the same ports."""

@@ -7,11 +7,12 @@ becomes readable the moment its process ends.
 from __future__ import annotations
 
 import os
+import select
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from serving.find import STUB
 from serving.guard import SHARED_MEMORY
@@ -31,18 +32,27 @@ class Stub:
         pidfd: readable once the process has ended; closed by `close`.
         model: name of the model that it runs.
         segment: name of its shared memory in /dev/shm.
+        started: clock ticks from the machine's start to its own.
     """
 
     pid: int
     pidfd: int
     model: str
     segment: str
+    started: int
 
     @property
     def held(self) -> bool:
         """Whether a signal such as SIGSTOP holds it: it will not answer."""
-        found = _state_and_parent(self.pid)
-        return found is not None and found[0] in STOPPED
+        found = _status(self.pid)
+        return found is not None and found.state in STOPPED
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(0))
 
     def kill(self) -> None:
         """SIGKILL; a process that has ended already is no error."""
@@ -65,8 +75,8 @@ def find_stubs(server_pid: int, shm_prefix: str) -> list[Stub]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         pid = int(entry.name)
-        state = _state_and_parent(pid)
-        if state is None or state[1] != server_pid:
+        status = _status(pid)
+        if status is None or status.parent != server_pid:
             continue
         try:
             # Opened before its arguments are read, so that both are of the same process.
@@ -80,28 +90,29 @@ def find_stubs(server_pid: int, shm_prefix: str) -> list[Stub]:
             and arguments[_SEGMENT_ARGUMENT].startswith(shm_prefix)
         ):
             model = Path(arguments[_MODEL_ARGUMENT]).parent.parent.name
-            found.append(Stub(pid, pidfd, model, arguments[_SEGMENT_ARGUMENT]))
+            found.append(Stub(pid, pidfd, model, arguments[_SEGMENT_ARGUMENT], status.started))
         else:  # ended, not yet the stub after its fork, or another program
             os.close(pidfd)
     return found
 
 
-def newest_stubs(
-    server_pid: int, shm_prefix: str, instances: Mapping[str, int]
-) -> tuple[list[Stub], list[Stub]]:
-    """The youngest stubs of each model, by model name, and the older ones; the caller closes both.
+def by_age(stubs: Iterable[Stub], instances: Mapping[str, int]) -> tuple[list[Stub], list[Stub]]:
+    """The youngest stubs of each model, by model name, and the older ones.
 
     Just after a load the processes that are on their way out live on beside the new ones.
 
     Args:
-        instances: how many stubs each model has when it is whole.
+        stubs: living ones.
+        instances: how many stubs each model has when it is whole; of a model that is not in it all
+            count as young.
     """
     by_model: dict[str, list[Stub]] = {}
-    for stub in sorted(find_stubs(server_pid, shm_prefix), key=lambda stub: -stub.pid):
+    # By process id only within a tick: ids begin anew at the kernel's limit.
+    for stub in sorted(stubs, key=lambda stub: (-stub.started, -stub.pid)):
         by_model.setdefault(stub.model, []).append(stub)
     newest, older = [], []
     for model in sorted(by_model):
-        count = instances.get(model, 1)
+        count = instances.get(model, len(by_model[model]))
         newest += by_model[model][:count]
         older += by_model[model][count:]
     return newest, older
@@ -109,17 +120,24 @@ def newest_stubs(
 
 def is_running(pid: int) -> bool:
     """Whether the process exists and has not ended."""
-    found = _state_and_parent(pid)
-    return found is not None and found[0] not in "ZX"
+    found = _status(pid)
+    return found is not None and found.state not in "ZX"
 
 
-def _state_and_parent(pid: int) -> tuple[str, int] | None:
+class _Status(NamedTuple):
+    state: str
+    parent: int
+    started: int
+
+
+def _status(pid: int) -> _Status | None:
+    """Fields 3, 4 and 22 of /proc/PID/stat (proc_pid_stat(5))."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rsplit(")", 1)[1].split()
-    return fields[0], int(fields[1])
+    return _Status(fields[0], int(fields[1]), int(fields[19]))
 
 
 def _arguments(pid: int) -> list[str]:

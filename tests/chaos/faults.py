@@ -16,7 +16,7 @@ from onnx_samples import paint
 from lprnet import contract
 from serving.watchdog import Watchdog
 from serving.watchdog_models import instance_counts, load_anew
-from serving.watchdog_stubs import Stub, newest_stubs
+from serving.watchdog_stubs import Stub, by_age, find_stubs
 
 PATIENCE_S = 120.0
 HTTP_TIMEOUT_S = 2.0
@@ -27,7 +27,7 @@ def stubs(dog: Watchdog) -> list[Stub]:
     """The processes of all models, by model name; the caller closes them."""
     launched = dog.server.launched
     counts = instance_counts(dog.server, HTTP_TIMEOUT_S)
-    newest, older = newest_stubs(launched.pid, launched.shm_prefix, counts)
+    newest, older = by_age(find_stubs(launched.pid, launched.shm_prefix), counts)
     for stub in older:
         stub.close()
     return newest

@@ -198,6 +198,21 @@ def test_geometry_is_the_reference_rule() -> None:
     assert np.array_equal(to_crop(same), same.transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((48, 96, 3), np.float32),
+        np.zeros((48, 96, 3), np.uint16),
+        np.zeros((48, 96), np.uint8),
+        np.zeros((48, 96, 4), np.uint8),
+    ],
+    ids=["float", "16 bits", "gray", "alpha"],
+)
+def test_a_crop_is_made_of_rgb_bytes_only(image: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="to_rgb"):
+        to_crop(image)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_both_ways_to_a_crop_agree(name: str) -> None:
     assert np.array_equal(load_crop(FORMATS[name]), to_crop(decode_image(FORMATS[name])))

@@ -136,3 +136,19 @@ def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
         engine.load_engine(
             tmp_path / "model.onnx", DEFAULT_SPEC, engine.EngineOptions(runtime="tflite")
         )
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model_int8.onnx"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_answer_does_not_depend_on_its_batch(name: str, threads: int) -> None:
+    """To the last bit. Seen to fail with a graph of fixed shape for single pictures."""
+    openvino_graph = pytest.importorskip("lprnet.openvino_graph")
+    model = openvino_graph.read_graph(str(ENGINE_FOLDER / name))
+    graph = openvino_graph.OpenVinoGraph(model, ("char_ids", "char_probs"), threads)
+    crops = np.stack([paint(text) for text in ("A1", "BC23", "DEF456", "", "G7", "H8", "JK9")])
+    ids, probs = graph(crops)
+    for size in (1, 3):
+        for at in range(0, 7, size):
+            alone_ids, alone_probs = graph(crops[at : at + size])
+            assert np.array_equal(alone_ids, ids[at : at + size])
+            assert np.array_equal(alone_probs, probs[at : at + size])

@@ -20,17 +20,18 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from serving import watchdog_status
+from serving import watchdog_case, watchdog_status
+from serving.errors import ServingError
 from serving.find import STUB, Installation
 from serving.launch import server_command
 from serving.options import ROOT, ServerOptions, WatchdogOptions
 from serving.profile import Profile
 from serving.server import TritonServer
-from serving.watchdog_case import Case
+from serving.watchdog_case import RETIREMENT_S, Case
 from serving.watchdog_http import HealthEndpoint, json_answer
 from serving.watchdog_journal import Journal
 from serving.watchdog_status import State, Status
-from serving.watchdog_stubs import Stub, find_stubs, is_running
+from serving.watchdog_stubs import Stub, by_age, find_stubs, is_running
 
 
 @pytest.fixture
@@ -217,25 +218,84 @@ def test_stubs_are_found_by_parent_program_and_prefix(
     stub.close()
 
 
-def test_what_a_load_has_replaced_is_ended(parent_of_stubs: Callable[..., int]) -> None:
-    """Triton leaves a sibling of a dead process alive now and then: two plus the old one."""
-    engine = [("engine", f"ours-{i}") for i in range(3)]
-    pid = parent_of_stubs(*engine, ("decoder", "ours-3"), ("decoder", "ours-4"))
-    before = wait_for_stubs(pid, "ours-", 5)
-    launched = SimpleNamespace(pid=pid, shm_prefix="ours-")
-    case = Case(
-        server=cast(TritonServer, SimpleNamespace(launched=launched)),
-        settings=WatchdogOptions(),
-        journal=Journal(),
-        status=Status(1.0, 1.0),
-        instances={"engine": 2, "decoder": 1},
-    )
-    case.end_superseded({"engine"})  # the decoder's old one may still answer
-    left = wait_for_stubs(pid, "ours-", 4)
-    oldest = min(stub.pid for stub in before if stub.model == "engine")
-    assert {stub.pid for stub in before} - {stub.pid for stub in left} == {oldest}
-    for stub in before + left:
+class NoAnswer:
+    """A server that is there and says nothing."""
+
+    def __init__(self, pid: int) -> None:
+        self.launched = SimpleNamespace(pid=pid, shm_prefix="ours-")
+
+    def connect(self) -> object:
+        raise ServingError("no answer")
+
+
+def case_of(pid: int, **instances: int) -> Case:
+    server = cast(TritonServer, NoAnswer(pid))
+    return Case(server, WatchdogOptions(), Journal(), Status(1.0, 1.0), instances)
+
+
+def close_all(stubs: list[Stub]) -> None:
+    for stub in stubs:
         stub.close()
+
+
+def test_the_younger_are_told_by_their_start_and_not_by_their_number() -> None:
+    """Process ids begin anew at the kernel's limit."""
+    old = Stub(pid=31000, pidfd=-1, model="engine", segment="a", started=100)
+    new = [Stub(pid=pid, pidfd=-1, model="engine", segment="b", started=900) for pid in (412, 431)]
+    newest, older = by_age([old, *new], {"engine": 2})
+    assert {stub.pid for stub in newest} == {412, 431}
+    assert older == [old]
+    assert by_age([old, *new], {})[1] == []  # nobody knows how many there should be
+
+
+def test_all_that_end_at_once_are_missed(parent_of_stubs: Callable[..., int]) -> None:
+    """Seen to fail when only processes were asked for whose descriptor had fired."""
+    pid = parent_of_stubs(("engine", "ours-1"), ("engine", "ours-2"), ("decoder", "ours-3"))
+    close_all(wait_for_stubs(pid, "ours-", 3))
+    case = case_of(pid, engine=2, decoder=1)
+    assert case.look_for_stubs() == []
+    assert case.missing([]) == set()
+    for model in ("engine", "decoder"):
+        next(stub for stub in case.stubs if stub.model == model).kill()
+    close_all(wait_for_stubs(pid, "ours-", 1))
+    gone = case.look_for_stubs()
+    assert sorted(stub.model for stub in gone) == ["decoder", "engine"]
+    assert case.missing(gone) == {"decoder", "engine"}
+    case.forget_stubs()
+
+    unknown = case_of(pid)  # the server has not told how many there are
+    unknown.look_for_stubs()
+    unknown.stubs[0].kill()
+    close_all(wait_for_stubs(pid, "ours-", 0))
+    assert unknown.missing(unknown.look_for_stubs()) == {"engine"}
+
+
+def test_what_a_load_has_replaced_is_ended(
+    parent_of_stubs: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton leaves a sibling of a dead process alive now and then."""
+    pid = parent_of_stubs(("engine", "ours-1"), ("engine", "ours-2"), ("decoder", "ours-3"))
+    close_all(wait_for_stubs(pid, "ours-", 3))
+    case = case_of(pid, engine=2, decoder=1)
+    case.look_for_stubs()
+    next(stub for stub in case.stubs if stub.model == "engine").kill()
+    case.retire({"engine"})
+    assert [stub.model for stub in case.stubs] == ["decoder"]
+    case.end_retired()
+    left = wait_for_stubs(pid, "ours-", 2)  # the sibling has time to answer what it holds
+    close_all(left)
+    assert case.look_for_stubs() == []
+    assert [stub.model for stub in case.stubs] == ["decoder"]  # it is followed no more
+
+    now = time.monotonic()
+    monkeypatch.setattr(watchdog_case.time, "monotonic", lambda: now + RETIREMENT_S + 1)
+    case.end_retired()
+    monkeypatch.undo()
+    (decoder,) = wait_for_stubs(pid, "ours-", 1)
+    assert decoder.model == "decoder"
+    assert case.retired == []
+    decoder.close()
+    case.forget_stubs()
 
 
 def test_tracing_and_the_loopback_of_http(tmp_path: Path) -> None:
