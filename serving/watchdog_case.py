@@ -53,7 +53,11 @@ class Case:
     bad_probes: int = 0
 
     def look_for_stubs(self) -> list[Stub]:
-        """See which processes run the models now; the closed ones of those that no longer do."""
+        """See which processes run the models now.
+
+        Returns:
+            those that were followed and are no longer there, closed.
+        """
         # A server that does not answer now has the models that it had.
         with contextlib.suppress(ServingError):
             self.instances.update(instance_counts(self.server, self.settings.probe_timeout_s))
