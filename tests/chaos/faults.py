@@ -39,6 +39,24 @@ def recoveries(dog: Watchdog) -> int:
     return count
 
 
+def server_deaths(dog: Watchdog) -> int:
+    """How often tritonserver has ended of itself."""
+    return sum(
+        int(sample.value)
+        for metric in dog.journal.events.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total") and sample.labels["event"] == "server_died"
+    )
+
+
+def until_ready(dog: Watchdog) -> None:
+    """Wait until the known plate is read right."""
+    end = time.monotonic() + PATIENCE_S
+    while not dog.status.ready():
+        assert time.monotonic() < end, dog.status.describe()
+        time.sleep(0.005)
+
+
 def recovery_s(dog: Watchdog, before: int) -> float:
     """Wait until the watchdog has proven that the service is whole; the time from now."""
     begin = time.monotonic()

@@ -127,18 +127,23 @@ def model_reloaded(run: Run) -> Verdict:
 
 
 def clients_leave(run: Run) -> Verdict:
-    """Clients that disconnect in mid-request: nothing may have to be mended.
+    """Clients that disconnect in mid-request: no model may have to be mended, no answer be lost.
 
     An outcome, of Triton and of models that keep nothing of a client. Seen to fail with a decoder
-    that ends at the requests of those who leave.
+    that ends at the requests of those who leave. Triton 24.10's gRPC front end itself dies of about
+    one abandoned request in thousands (server issue 7368, mended in 25.04): that is counted
+    and must cost nobody an answer. Seen to fail with `--no-watchdog` when it happens.
     """
-    before = faults.recoveries(run.dog)
+    before, died = faults.recoveries(run.dog), faults.server_deaths(run.dog)
     with Load(run.dog.server.grpc_url) as load:
         given_up = faults.disconnect(run.dog, run.times(300), run.rng)
         time.sleep(run.dog.settings.probe_interval_s)
+        faults.until_ready(run.dog)
+    died = faults.server_deaths(run.dog) - died
     recovered = faults.recoveries(run.dog) - before
-    figures = {"given_up": given_up, "recoveries": recovered, **load.figures()}
-    return _answers(load) and given_up > 0 and not recovered, figures
+    figures = {"given_up": given_up, "server_deaths": died, "recoveries": recovered}
+    good = _answers(load) and given_up > 0 and recovered == died
+    return good, {**figures, **load.figures()}
 
 
 def slow_clients(run: Run) -> Verdict:
