@@ -41,6 +41,7 @@ VERBS = {
     "serve": Verb("serving.serve", "start tritonserver with the model repository", "serve"),
     "health": Verb("serving.health", "ask a running server for a plate it must know", "clients"),
     "train": Verb("training.train", "train or fine-tune a recogniser", "train"),
+    "average": Verb("training.average", "average checkpoints, or strip one", "train"),
     "evaluate": Verb("training.evaluate", "measure accuracy on labelled sets", "train"),
     "synth": Verb("training.synthetic.cli", "draw a labelled set of synthetic plates", "train"),
     "data": Verb("training.data_cli", "check labelled sets", "train"),
