@@ -22,7 +22,13 @@ from pathlib import Path
 
 from lprnet.errors import LprnetError
 from training.evaluation import tables
-from training.evaluation.calibration import SetCalibration, TemperatureFit, calibrate
+from training.evaluation.calibration import (
+    CRITERIA,
+    LIKELIHOOD,
+    SetCalibration,
+    TemperatureFit,
+    calibrate,
+)
 from training.evaluation.measure import measure, measure_speed
 from training.evaluation.options import (
     add_model_arguments,
@@ -61,8 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--brief", action="store_true", help="print no regions and sources")
     group.add_argument(
         "--fit-temperature",
-        action="store_true",
-        help="calibrate the one --weights CKPT on the sets and store the temperature in it",
+        nargs="?",
+        const=LIKELIHOOD,
+        choices=CRITERIA,
+        help="calibrate the one --weights CKPT on the sets and store the temperature in it: by the "
+        "likelihood (default), or by the calibration error of the worst set, which a few wrong "
+        "labels do not spoil",
     )
 
 
@@ -81,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         for reader in readers:
             stack.enter_context(reader)
         sets = load_sets(args.sets)
-        fit = _fit(models, sets) if args.fit_temperature else None
+        fit = _fit(models, sets, args.fit_temperature) if args.fit_temperature else None
         result = _evaluate(args, readers, sets, fit)
     if fit is not None:
         _store(args.weights[0], fit)
@@ -120,12 +130,15 @@ def _evaluate(
 
 
 def _fit(
-    models: Sequence[CheckpointReader | OnnxReader], sets: tuple[LabelledSet, ...]
+    models: Sequence[CheckpointReader | OnnxReader], sets: tuple[LabelledSet, ...], criterion: str
 ) -> TemperatureFit:
     reader = next(model for model in models if isinstance(model, CheckpointReader))
-    fit, parts = calibrate(reader, sets)
+    fit, parts = calibrate(reader, sets, criterion)
     reader.temperature = fit.temperature
-    print(f"temperature {fit.temperature:.4f}, fitted on {fit.n} plates of {len(sets)} set(s)")
+    print(
+        f"temperature {fit.temperature:.4f}, fitted on {fit.n} plates of {len(sets)} set(s) "
+        f"by {criterion}"
+    )
     print(
         f"calibration error {fit.error_before:.4f} -> {fit.error_after:.4f}, negative "
         f"log-likelihood {fit.nll_before:.4f} -> {fit.nll_after:.4f}"

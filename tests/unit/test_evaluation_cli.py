@@ -170,8 +170,9 @@ def test_a_set_without_one_readable_picture(
     assert "not one of the 1 pictures" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("criterion", [[], ["error"]])
 def test_fit_temperature_is_stored_and_used(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    criterion: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(5)
     spec = PlateSpec()
@@ -198,8 +199,8 @@ def test_fit_temperature_is_stored_and_used(
         roots.append(str(root))
 
     before = load_checkpoint(weights)
-    assert main(["evaluate", *roots, "--weights", str(weights), "--fit-temperature", "--brief",
-                 "--no-speed", "--html", str(tmp_path / "r.html")]) == 0  # fmt: skip
+    assert main(["evaluate", *roots, "--weights", str(weights), "--fit-temperature", *criterion,
+                 "--brief", "--no-speed", "--html", str(tmp_path / "r.html")]) == 0  # fmt: skip
     after = load_checkpoint(weights)
     assert before.temperature == 1.0
     assert after.temperature != 1.0

@@ -2,7 +2,12 @@
 
 The network's logits are divided by one number T before the softmax. T does not change a single
 plate, only the confidences: it is fitted on validation plates so that "confidence c" is right
-with frequency c, by the log-likelihood of "the plate is right".
+with frequency c. Two criteria:
+
+- `LIKELIHOOD`, of "the plate is right". Smooth, and right where the labels are. A sure answer to a
+  wrong label weighs more than a hundred right ones, so that a few of them make T too large for all.
+- `ERROR`: the calibration error of the set where it is largest. For sets whose labels are partly
+  wrong: such an answer weighs like any other.
 """
 
 from __future__ import annotations
@@ -23,7 +28,15 @@ from training.evaluation.readers import CheckpointReader, best_path
 from training.evaluation.statistics import calibration_error
 
 LOWEST, HIGHEST = 0.2, 10.0
+LIKELIHOOD, ERROR = CRITERIA = ("likelihood", "error")
+ERROR_LOWEST, ERROR_HIGHEST, ERROR_STEPS = 0.5, 3.0, 180
+"""Temperatures that `ERROR` tries, 1 % apart: it has many small valleys, which a search would not
+pass. Ever smaller ones would make every confidence 1 and the error that of a constant."""
 _EPS = 1e-6  # one wrong plate with confidence 1 must not weigh without bound
+
+
+Logits = tuple[npt.NDArray[np.float32], Sequence[str]]
+"""FP32 [N, T, classes] before any temperature, and the N texts of the labels."""
 
 
 class UnfittableError(LprnetError):
@@ -67,46 +80,64 @@ def negative_log_likelihood(
 
 
 def fit_temperature(
-    logits: npt.NDArray[np.float32], labels: Sequence[str], spec: PlateSpec
+    sets: Sequence[Logits], spec: PlateSpec, criterion: str = LIKELIHOOD
 ) -> TemperatureFit:
-    """Find the temperature of least negative log-likelihood.
+    """Find the best temperature of some sets.
 
     Args:
-        logits: FP32 [N, T, classes], not yet divided by any temperature.
-        labels: N texts.
+        sets: of each FP32 [N, T, classes], not yet divided by any temperature, and N texts.
         spec: of the network.
+        criterion: one of `CRITERIA`.
 
     Raises:
         UnfittableError: when there is nothing to fit, or every plate is right or every one wrong:
-            then the likelihood has no minimum.
+            the best temperature would then be 0 or infinite.
     """
-    ids, probs = best_path(logits, 1.0)
-    plates = decode(ids, probs, spec).plates
-    right = np.array([a == b for a, b in zip(plates, labels, strict=True)], dtype=bool)
-    if not len(right) or right.all() or not right.any():
+    right = [_right(part, spec) for part in sets]
+    joined = np.concatenate(right) if right else np.zeros(0, bool)
+    if not len(joined) or joined.all() or not joined.any():
         raise UnfittableError(
-            f"a temperature needs right and wrong plates, but {int(right.sum())} of {len(right)} "
+            f"a temperature needs right and wrong plates, but {int(joined.sum())} of {len(joined)} "
             "are right: give more or harder sets"
         )
 
-    def loss(log_temperature: float) -> float:
-        confidences = confidences_at(logits, spec, float(np.exp(log_temperature)))
-        return negative_log_likelihood(confidences, right)
+    def confidences(temperature: float) -> npt.NDArray[np.float64]:
+        return np.concatenate([confidences_at(part[0], spec, temperature) for part in sets])
 
-    # A coarse scan first: the loss need not have a single valley.
-    grid = np.linspace(np.log(LOWEST), np.log(HIGHEST), 41)
-    best = int(np.argmin([loss(x) for x in grid]))
-    low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    temperature = float(np.exp(_golden(loss, low, high)))
-    before, after = confidences_at(logits, spec, 1.0), confidences_at(logits, spec, temperature)
+    def likelihood_loss(log_temperature: float) -> float:
+        return negative_log_likelihood(confidences(float(np.exp(log_temperature))), joined)
+
+    def worst_error(log_temperature: float) -> float:
+        temperature = float(np.exp(log_temperature))
+        return max(
+            calibration_error(confidences_at(part[0], spec, temperature), truth)
+            for part, truth in zip(sets, right, strict=True)
+        )
+
+    if criterion == ERROR:
+        tried = np.linspace(np.log(ERROR_LOWEST), np.log(ERROR_HIGHEST), ERROR_STEPS)
+        temperature = float(np.exp(tried[int(np.argmin([worst_error(x) for x in tried]))]))
+    else:
+        # A coarse scan first: the loss need not have a single valley.
+        grid = np.linspace(np.log(LOWEST), np.log(HIGHEST), 41)
+        best = int(np.argmin([likelihood_loss(x) for x in grid]))
+        low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+        temperature = float(np.exp(_golden(likelihood_loss, low, high)))
+    before, after = confidences(1.0), confidences(temperature)
     return TemperatureFit(
         temperature=temperature,
-        n=len(right),
-        nll_before=negative_log_likelihood(before, right),
-        nll_after=negative_log_likelihood(after, right),
-        error_before=calibration_error(before, right),
-        error_after=calibration_error(after, right),
+        n=len(joined),
+        nll_before=negative_log_likelihood(before, joined),
+        nll_after=negative_log_likelihood(after, joined),
+        error_before=calibration_error(before, joined),
+        error_after=calibration_error(after, joined),
     )
+
+
+def _right(part: Logits, spec: PlateSpec) -> npt.NDArray[np.bool_]:
+    logits, labels = part
+    plates = decode(*best_path(logits, 1.0), spec).plates
+    return np.array([a == b for a, b in zip(plates, labels, strict=True)], dtype=bool)
 
 
 def _golden(loss: Callable[[float], float], low: float, high: float, steps: int = 30) -> float:
@@ -145,9 +176,6 @@ class SetCalibration:
     error_held_out: float | None
 
 
-Logits = tuple[npt.NDArray[np.float32], list[str]]
-
-
 def _logits(reader: CheckpointReader, labelled: LabelledSet) -> Logits:
     pairs = zip(labelled.records, labelled.pictures, strict=True)
     kept = [(record.text, picture) for record, picture in pairs if picture is not None]
@@ -158,12 +186,8 @@ def _logits(reader: CheckpointReader, labelled: LabelledSet) -> Logits:
     return np.concatenate(parts), [text for text, _ in kept]
 
 
-def _joined(parts: Sequence[Logits]) -> Logits:
-    return np.concatenate([p[0] for p in parts]), [text for p in parts for text in p[1]]
-
-
 def calibrate(
-    reader: CheckpointReader, sets: Sequence[LabelledSet]
+    reader: CheckpointReader, sets: Sequence[LabelledSet], criterion: str = LIKELIHOOD
 ) -> tuple[TemperatureFit, list[SetCalibration]]:
     """Fit a checkpoint's temperature on all sets, and tell what it does for each of them.
 
@@ -172,16 +196,16 @@ def calibrate(
     """
     spec = reader.spec
     parts = [_logits(reader, labelled) for labelled in sets]
-    fit = fit_temperature(*_joined(parts), spec)
+    fit = fit_temperature(parts, spec, criterion)
     told = []
-    for index, (labelled, (logits, labels)) in enumerate(zip(sets, parts, strict=True)):
-        plates = decode(*best_path(logits, 1.0), spec).plates
-        right = np.array([a == b for a, b in zip(plates, labels, strict=True)], dtype=bool)
+    for index, (labelled, part) in enumerate(zip(sets, parts, strict=True)):
+        logits, labels = part
+        right = _right(part, spec)
         others = parts[:index] + parts[index + 1 :]
         held_out = None
         if others:
             with contextlib.suppress(UnfittableError):
-                other = fit_temperature(*_joined(others), spec).temperature
+                other = fit_temperature(others, spec, criterion).temperature
                 held_out = calibration_error(confidences_at(logits, spec, other), right)
         told.append(
             SetCalibration(
