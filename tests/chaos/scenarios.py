@@ -131,8 +131,8 @@ def clients_leave(run: Run) -> Verdict:
 
     An outcome, of Triton and of models that keep nothing of a client. Seen to fail with a decoder
     that ends at the requests of those who leave. Triton 24.10's gRPC front end itself dies of about
-    one abandoned request in thousands (server issue 7368, mended in 25.04): that is counted
-    and must cost nobody an answer. Seen to fail with `--no-watchdog` when it happens.
+    one abandoned request in thousands (server issue 7368, mended after 24.10): that is counted and
+    must cost nobody an answer. Seen to fail with `--no-watchdog` when it happens.
     """
     before, died = faults.recoveries(run.dog), faults.server_deaths(run.dog)
     with Load(run.dog.server.grpc_url) as load:
