@@ -83,7 +83,7 @@ def test_single_crops_are_gathered(fake):
 
     readings = with_client(fake, work)
     assert [r.plate for r in readings] == [text_of(c.tobytes()) for c in crops]
-    assert fake.requests == [64, 6]
+    assert sorted(fake.requests) == [6, 64]  # two are under way at a time: either may come first
 
 
 def test_bad_pictures_fail_alone(fake):
