@@ -11,7 +11,7 @@ soups"). A mean of your fine-tuned weights and those they started from forgets l
 before. Runs from different random starts cannot be averaged so: evaluate the result.
 
 The file holds no optimiser state (training can start from it, not go on with it), no temperature
-(fit it with `lprnet evaluate --fit-temperature`) and no path of your machine.
+(fit it with `lprnet evaluate --fit-temperature`), and of your machine's paths the last two parts.
 """
 
 from __future__ import annotations
@@ -89,8 +89,14 @@ def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
     made = copy.deepcopy(config)
     data = made.get("data", {})
     for name in PATH_LISTS:
-        data[name] = [str(PurePath(*PurePath(p).parts[-KEPT_PARTS:])) for p in data.get(name, [])]
+        data[name] = [_short(path) for path in data.get(name, [])]
+    if "cache" in data:
+        data["cache"] = _short(data["cache"])
     return made
+
+
+def _short(path: str) -> str:
+    return str(PurePath(*PurePath(path).parts[-KEPT_PARTS:]))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

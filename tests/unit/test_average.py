@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,8 @@ def checkpoint(seed: int, spec: PlateSpec = DEFAULT_SPEC, **options: int) -> Che
                 tensor.add_(torch.rand_like(tensor))
             else:
                 tensor.fill_(seed)
-    data = {"train": ["/home/somebody/plates/train/eu"], "exclude": ["wrong.tsv"]}
+    data: dict[str, Any] = {"train": ["/home/somebody/plates/train/eu"], "exclude": ["wrong.tsv"]}
+    data["cache"] = "/home/somebody/of/cache"
     return Checkpoint(
         network=network.eval(),
         network_name="small",
@@ -75,6 +77,7 @@ def test_one_alone_is_stripped(tmp_path: Path) -> None:
     assert made.metrics == before.metrics
     assert made.resume == {}
     assert made.config["data"]["train"] == ["train/eu"]
+    assert made.config["data"]["cache"] == "of/cache"
     assert b"somebody" not in out.read_bytes()
 
 
