@@ -28,17 +28,19 @@ GRACE_S: Final = 60.0
 
 @dataclass(frozen=True)
 class EngineReader:
-    """The shipped engine as `lprnet/1/model.py` runs it, without Triton.
+    """The shipped engine without Triton.
 
     Attributes:
         folder: version folder of the model.
         parameters: of the model's config.
         crops: UINT8 [N, 3, 48, 96].
+        split: as the model splits large batches; False: the runtime alone.
     """
 
     folder: Path
     parameters: Mapping[str, str]
     crops: Any
+    split: bool = False
 
     def load(self) -> tuple[Callable[[int, int], int], Callable[[], list[str]]]:
         """`ask(index, batch)`; the second function is not for this reader."""
@@ -53,6 +55,7 @@ class EngineReader:
             engine_module.EngineOptions(
                 runtime=runtime,
                 threads=int(self.parameters["threads"]),
+                split=self.split,
                 hint=self.parameters["performance_hint"],
                 cache_dir=self.parameters["cache_dir"],
             ),

@@ -64,8 +64,9 @@ class Bench:
         with contextlib.ExitStack() as stack:
             if self.engine_parameters is not None:
                 folder = self.server.options.repository / contract.ENGINE_MODEL / "1"
-                reader = EngineReader(folder, self.engine_parameters, self.crops)
-                self._children[names.ENGINE] = stack.enter_context(Child(reader))
+                for target, split in ((names.ENGINE, False), (names.SPLIT_ENGINE, True)):
+                    reader = EngineReader(folder, self.engine_parameters, self.crops, split)
+                    self._children[target] = stack.enter_context(Child(reader))
             if self._peer_dir is not None:
                 peer = Child(PeerReader(self._peer_dir, self.files))
                 self._children[names.PEER] = stack.enter_context(peer)

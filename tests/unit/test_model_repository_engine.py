@@ -152,3 +152,15 @@ def test_an_answer_does_not_depend_on_its_batch(name: str, threads: int) -> None
             alone_ids, alone_probs = graph(crops[at : at + size])
             assert np.array_equal(alone_ids, ids[at : at + size])
             assert np.array_equal(alone_probs, probs[at : at + size])
+
+
+@pytest.mark.parametrize("size", [8, 9, 31, 64])
+def test_a_large_batch_is_split_between_threads_and_answers_the_same(size: int) -> None:
+    openvino_graph = pytest.importorskip("lprnet.openvino_graph")
+    model = openvino_graph.read_graph(str(ENGINE_FOLDER / "model_int8.onnx"))
+    names = ("char_ids", "char_probs")
+    whole = openvino_graph.OpenVinoGraph(model, names, 2, split=False)
+    split = openvino_graph.OpenVinoGraph(model, names, 2)
+    crops = np.random.default_rng(3).integers(0, 256, (size, *DEFAULT_SPEC.image_shape), np.uint8)
+    for mine, other in zip(split(crops), whole(crops), strict=True):
+        assert np.array_equal(mine, other)
