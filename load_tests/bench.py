@@ -34,6 +34,7 @@ from lprnet import contract
 from lprnet.errors import LprnetError
 
 QUICK_S: Final = 0.15
+QUICK_BURSTS: Final = 5
 MIN_PICTURES: Final = 8
 
 
@@ -45,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--count", type=int, default=1000, help="pictures at most (default: %(default)s)")
     add("--seconds", type=float, default=0.8, help="of one spell (default: %(default)g)")
     add("--rounds", type=int, default=5, help="spells of each case (default: %(default)s)")
+    add(
+        "--bursts",
+        type=int,
+        default=200,
+        metavar="N",
+        help="bursts of single pictures for each size; 0: none (default: %(default)s)",
+    )
     add("--repository", type=Path, metavar="FOLDER", help="model repository (default: shipped)")
     add("--profile", default="auto", help="engine, as for `lprnet serve` (default: %(default)s)")
     add("--peer-dir", type=Path, default=peer.DEFAULT_DIR, help="folder of the peer's model")
@@ -56,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure and write the report."""
     if args.seconds <= 0 or args.rounds < 1:
         raise LprnetError("--seconds must be above 0 and --rounds at least 1")
+    if args.bursts < 0:
+        raise LprnetError("--bursts takes 0 or more")
     if args.count < MIN_PICTURES:
         raise LprnetError(f"--count takes {MIN_PICTURES} or more")
     with_peer = not args.no_peer and peer.present(args.peer_dir)
@@ -79,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
             rounds=rounds,
             figures={case: summarise(spells[case]) for case in cases},
             stages=bench.stages,
+            bursts=bench.bursts(min(args.bursts, QUICK_BURSTS) if args.quick else args.bursts),
             accuracy=accuracy,
             verdicts=[],
         )

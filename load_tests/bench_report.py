@@ -15,6 +15,7 @@ import jinja2
 from load_tests import cases as names
 from load_tests.acceptance import Verdict
 from load_tests.bench_plots import draw_curves, draw_stages
+from load_tests.bursts import LATE_MS, PAUSE_S, Burst
 from load_tests.cases import WAYS, Case
 from load_tests.figures import Figures
 from load_tests.stages import PARTS, STAGES, Counters
@@ -55,6 +56,7 @@ class Result:
         seconds, rounds: of the spells.
         figures: by case.
         stages: case -> model -> counters of Triton.
+        bursts: single pictures that came at once.
         accuracy: target -> (right, labelled).
         verdicts: see `acceptance`.
     """
@@ -68,6 +70,7 @@ class Result:
     rounds: int
     figures: dict[Case, Figures]
     stages: dict[Case, dict[str, Counters]]
+    bursts: list[Burst]
     accuracy: dict[str, tuple[int, int]]
     verdicts: list[Verdict]
 
@@ -126,6 +129,21 @@ def stage_rows(stages: dict[Case, dict[str, Counters]]) -> list[tuple[str, ...]]
     ]
 
 
+def burst_rows(bursts: list[Burst]) -> list[tuple[str, ...]]:
+    """Cells of the table of bursts."""
+    return [
+        (
+            burst.model,
+            str(burst.size),
+            f"{burst.p50_ms:.2f}",
+            f"{burst.p99_ms:.2f}",
+            f"{burst.max_ms:.0f}",
+            f"{burst.late} of {burst.requests}",
+        )
+        for burst in bursts
+    ]
+
+
 def verdict_rows(verdicts: list[Verdict]) -> list[tuple[str, ...]]:
     """Cells of the table of demands."""
     return [
@@ -155,6 +173,14 @@ def markdown(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
+BURST_HEADER: Final = (
+    "model",
+    f"single pictures at once, then {1e3 * PAUSE_S:g} ms without",
+    "p50 ms",
+    "p99 ms",
+    "slowest ms",
+    f"over {LATE_MS:g} ms",
+)
 VERDICT_HEADER: Final = ("demand", "measured", "floor", "goal", "verdict")
 ACCURACY_HEADER: Final = ("reader", "right", "exact match")
 
@@ -181,6 +207,7 @@ def write_report(result: Result, folder: Path) -> None:
                 accuracy_rows(result.accuracy),
             ),
             ("Speed", HEADER, rows(result.figures)),
+            ("Bursts", BURST_HEADER, burst_rows(result.bursts)),
             ("Inside the server, per request", STAGE_HEADER, stage_rows(result.stages)),
         ],
         pictures=pictures,
@@ -191,6 +218,7 @@ def write_report(result: Result, folder: Path) -> None:
         markdown(HEADER, rows(result.figures)),
         markdown(VERDICT_HEADER, verdict_rows(result.verdicts)),
         markdown(ACCURACY_HEADER, accuracy_rows(result.accuracy)),
+        markdown(BURST_HEADER, burst_rows(result.bursts)),
         markdown(STAGE_HEADER, stage_rows(result.stages)),
     ]
     text = "\n".join([*tables, result.conditions]) + "\n"
@@ -206,6 +234,7 @@ def to_json(result: Result) -> dict[str, Any]:
             {**asdict(case), "models": {name: asdict(c) for name, c in found.items()}}
             for case, found in result.stages.items()
         ],
+        "bursts": [asdict(burst) for burst in result.bursts],
         "accuracy": {
             target: {"right": right, "labelled": count}
             for target, (right, count) in result.accuracy.items()
@@ -218,5 +247,6 @@ def print_summary(result: Result) -> None:
     """Main table and demands on standard output."""
     print(markdown(HEADER, rows(result.figures)))
     print(markdown(ACCURACY_HEADER, accuracy_rows(result.accuracy)))
+    print(markdown(BURST_HEADER, burst_rows(result.bursts)))
     print(markdown(VERDICT_HEADER, verdict_rows(result.verdicts)))
     print(result.conditions)

@@ -15,6 +15,7 @@ import psutil  # type: ignore[import-untyped]
 
 from clients import AsyncPlateClient, ClientOptions, PlateClient
 from load_tests import cases as names
+from load_tests.bursts import MODELS, SIZES, Burst, send_bursts
 from load_tests.cases import Case
 from load_tests.drive import Ask, Timed, drive_tasks, drive_threads
 from load_tests.figures import Spell, cpu_s, memory_bytes
@@ -84,6 +85,16 @@ class Bench:
         with PlateClient(self.server.grpc_url) as client:
             outcomes = client.read_images(self.files)
         return [getattr(outcome, "plate", "") for outcome in outcomes]
+
+    def bursts(self, rounds: int) -> list[Burst]:
+        """Single pictures that come at once, in all models and sizes; none for 0 rounds."""
+        url = self.server.grpc_url
+        return [
+            send_bursts(url, model, tensors(model, self.files, self.crops, 1), size, rounds)
+            for model in MODELS
+            for size in SIZES
+            if rounds
+        ]
 
     def spell(self, case: Case, seconds: float) -> Spell:
         """One spell of load."""

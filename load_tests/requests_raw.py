@@ -25,9 +25,13 @@ DISTINCT: Final = 64
 """Different requests that are made; then they repeat."""
 
 
+Content = tuple[str, str, list[int], bytes]
+"""Name, datatype, shape and content of a request's only input."""
+
+
 def tensors(
     model: str, files: Sequence[bytes], crops: npt.NDArray[np.uint8], batch: int
-) -> list[tuple[str, str, list[int], bytes]]:
+) -> list[Content]:
     """Name, datatype, shape and content of each request's only input."""
     count = min(DISTINCT, -(-len(files) // batch) if batch > 1 else len(files))
     made = []
@@ -42,10 +46,8 @@ def tensors(
     return made
 
 
-def grpc_asks(
-    url: str, model: str, inputs: list[tuple[str, str, list[int], bytes]], workers: int
-) -> tuple[list[Ask], grpc.Channel]:
-    """One `Ask` per worker, all on one channel, and the channel to close."""
+def serialise(model: str, inputs: Sequence[Content]) -> list[bytes]:
+    """Inputs -> ModelInferRequests."""
     requests = []
     for name, datatype, shape, content in inputs:
         request = service_pb2.ModelInferRequest(model_name=model, raw_input_contents=[content])
@@ -53,6 +55,14 @@ def grpc_asks(
         for output in OUTPUTS.get(model, PLATE_OUTPUTS):
             request.outputs.add(name=output)
         requests.append(request.SerializeToString())
+    return requests
+
+
+def grpc_asks(
+    url: str, model: str, inputs: Sequence[Content], workers: int
+) -> tuple[list[Ask], grpc.Channel]:
+    """One `Ask` per worker, all on one channel, and the channel to close."""
+    requests = serialise(model, inputs)
     batch = inputs[0][2][0]
     channel = grpc.insecure_channel(url, [("grpc.max_send_message_length", -1)])
     call = channel.unary_unary(METHOD)
@@ -102,9 +112,7 @@ class HttpAsk:
         self._connection.close()
 
 
-def triton_bodies(
-    model: str, inputs: list[tuple[str, str, list[int], bytes]]
-) -> list[tuple[bytes, dict[str, str]]]:
+def triton_bodies(model: str, inputs: Sequence[Content]) -> list[tuple[bytes, dict[str, str]]]:
     """Bodies of KServe v2 with the binary extension, both ways."""
     outputs = [
         {"name": name, "parameters": {"binary_data": True}}

@@ -11,6 +11,7 @@ import pytest
 
 import lprnet_cli
 from load_tests import perf
+from load_tests.bursts import MODELS, SIZES
 from load_tests.cases import all_cases
 from load_tests.locust_run import run_shape
 from lprnet import contract
@@ -70,6 +71,10 @@ def test_bench_measures_every_case_and_writes_its_report(
     assert {contract.IMAGE_DECODER_MODEL, contract.ENGINE_MODEL, contract.DECODER_MODEL} <= set(
         stages
     )
+    assert [(burst["model"], burst["size"]) for burst in report["bursts"]] == [
+        (model, size) for model in MODELS for size in SIZES
+    ]
+    assert all(burst["requests"] == 5 * burst["size"] for burst in report["bursts"])
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert 'src="http' not in page

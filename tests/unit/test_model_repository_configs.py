@@ -76,14 +76,20 @@ def test_names_types_and_shapes(name: str) -> None:
 def test_every_model_batches(name: str) -> None:
     config = parse(name)
     assert config.max_batch_size in (contract.MAX_BATCH_CPU, contract.MAX_BATCH_GPU)
-    if config.platform != "ensemble":
-        assert config.HasField("dynamic_batching")
-        # What asks for no priority must not go before what asks for the first.
+    if config.platform == "ensemble":
+        return
+    assert config.HasField("dynamic_batching")
+    assert config.dynamic_batching.max_queue_delay_microseconds == 0
+    # With fewer, Triton's batcher sleeps for half a second beside it.
+    count = 3 if config.name == contract.IMAGE_DECODER_MODEL else 2
+    assert [group.count for group in config.instance_group] == [count]
+    if config.name == contract.DECODER_MODEL:
+        # As it does beside a quick model whose queue has a policy or priorities.
+        assert not config.dynamic_batching.HasField("default_queue_policy")
+        assert config.dynamic_batching.priority_levels == 0
+    else:  # what asks for no priority must not go before what asks for the first
         assert config.dynamic_batching.priority_levels == 2
         assert config.dynamic_batching.default_priority_level == 2
-        assert config.dynamic_batching.max_queue_delay_microseconds == 0
-        # With one, Triton's batcher sometimes sleeps for half a second beside it.
-        assert [group.count for group in config.instance_group] == [2]
 
 
 @pytest.mark.parametrize("profile", [*CPU_CONFIGS, "tensorrt"])

@@ -172,11 +172,11 @@ def test_tracing_and_the_loopback_of_http(tmp_path: Path) -> None:
     [
         path
         for path in sorted((ROOT / "model_repository").glob("*/**/*.pbtxt"))
-        if 'platform: "ensemble"' not in path.read_text()
+        if 'platform: "ensemble"' not in path.read_text() and path.parts[-2] != "ctc_decoder"
     ],
     ids=lambda path: str(path.relative_to(ROOT / "model_repository")),
 )
-def test_every_queue_has_an_end(path: Path) -> None:
+def test_the_queues_that_clients_fill_have_an_end(path: Path) -> None:
     config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
     policy = config.dynamic_batching.default_queue_policy
     assert 0 < policy.max_queue_size <= 512
