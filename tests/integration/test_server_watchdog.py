@@ -250,7 +250,7 @@ def test_two_models_that_die_at_once_are_both_replaced(dog: Watchdog) -> None:
         time.sleep(0.1)
     for stub in found:
         stub.close()
-    with PlateClient(dog.server.grpc_url) as client:  # each of the two instances is asked
+    with PlateClient(dog.server.grpc_url) as client:  # each of the engine's two is asked
         for number in range(20):
             assert client.read_crops(paint(f"A{number}")[np.newaxis])[0].plate == f"A{number}"
 

@@ -80,8 +80,8 @@ def test_every_model_batches(name: str) -> None:
         return
     assert config.HasField("dynamic_batching")
     assert config.dynamic_batching.max_queue_delay_microseconds == 0
-    # With fewer, Triton's batcher sleeps for half a second beside it.
-    count = 3 if config.name == contract.IMAGE_DECODER_MODEL else 2
+    # Where a queue has a policy, Triton's batcher sleeps for half a second beside fewer.
+    count = {contract.IMAGE_DECODER_MODEL: 3, contract.DECODER_MODEL: 1}.get(config.name, 2)
     assert [group.count for group in config.instance_group] == [count]
     if config.name == contract.DECODER_MODEL:
         # As it does beside a quick model whose queue has a policy or priorities.
