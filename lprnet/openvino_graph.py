@@ -16,7 +16,7 @@ PART: Final = 8
 """Images that one thread computes at a stretch when a batch is split, at least half of it. Fewer
 cost more each (0.25 ms at 8, 0.29 at 4; INT8, AMX); more leave threads idle at the end."""
 
-_FEWEST: Final = 4  # images for each thread from which on splitting pays
+_FEWEST: Final = 4  # images for each thread; fewer, and a batch that is alone takes much longer
 
 
 def read_graph(source: bytes | str) -> Any:
