@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import itertools
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import grpc  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
 from load_tests import cases as names
 from load_tests.acceptance import Verdict, judge
-from load_tests.bursts import send_bursts
 from load_tests.cases import MANY, Case, all_cases
 from load_tests.drive import drive_tasks, drive_threads
 from load_tests.figures import Figures, Spell, summarise
@@ -25,7 +20,7 @@ from load_tests.locust_run import read_result
 from load_tests.perf import plan, rate_plan
 from load_tests.perf_run import Point, Sweep, command, read_point
 from load_tests.pictures import find_pictures
-from load_tests.requests_raw import METHOD, tensors, triton_bodies
+from load_tests.requests_raw import tensors, triton_bodies
 from load_tests.shapes import users_at
 from lprnet import contract
 from lprnet.errors import LprnetError
@@ -289,26 +284,3 @@ def test_answers_of_triton_are_checked() -> None:
     _check(answer.outputs[0].shape[0], 1)
     with pytest.raises(LprnetError, match="1 plates for 2"):
         _check(answer.outputs[0].shape[0], 2)
-
-
-def test_a_burst_finds_the_request_that_waits() -> None:
-    numbers = itertools.count()
-
-    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-        if next(numbers) == 8:  # of the second counted burst: the first opens the connection
-            time.sleep(0.25)
-        return b""
-
-    handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(answer)}
-    service = METHOD.strip("/").partition("/")[0]
-    with ThreadPoolExecutor(8) as pool:
-        server: Any = grpc.server(pool)
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        crops = np.zeros((1, 3, 48, 96), np.uint8)
-        inputs = tensors(contract.CROP_ENSEMBLE, [b""], crops, 1)
-        burst = send_bursts(f"127.0.0.1:{port}", contract.CROP_ENSEMBLE, inputs, 3, 2)
-        server.stop(None).wait()
-    assert (burst.requests, burst.late) == (6, 1)
-    assert burst.p50_ms < 100 < 250 <= burst.max_ms

@@ -154,8 +154,8 @@ def test_an_answer_does_not_depend_on_its_batch(name: str, threads: int) -> None
             assert np.array_equal(alone_probs, probs[at : at + size])
 
 
-@pytest.mark.parametrize("size", [8, 9, 31, 64])
-def test_a_large_batch_is_split_between_threads_and_answers_the_same(size: int) -> None:
+@pytest.mark.parametrize(("size", "parts"), [(7, 0), (8, 2), (9, 2), (31, 2), (64, 8)])
+def test_a_large_batch_is_split_between_threads_and_answers_the_same(size: int, parts: int) -> None:
     openvino_graph = pytest.importorskip("lprnet.openvino_graph")
     model = openvino_graph.read_graph(str(ENGINE_FOLDER / "model_int8.onnx"))
     names = ("char_ids", "char_probs")
@@ -164,3 +164,5 @@ def test_a_large_batch_is_split_between_threads_and_answers_the_same(size: int) 
     crops = np.random.default_rng(3).integers(0, 256, (size, *DEFAULT_SPEC.image_shape), np.uint8)
     for mine, other in zip(split(crops), whole(crops), strict=True):
         assert np.array_equal(mine, other)
+    # Without this, a graph that never splits would pass.
+    assert (len(split._parts), len(whole._parts)) == (parts, 0)
