@@ -1,4 +1,4 @@
-"""LPRNet: what training, engines, decoder and clients share. Needs numpy (image: OpenCV) only."""
+"""LPRNet: what training, engines, decoder and clients share. Needs numpy; image: two decoders."""
 
 from __future__ import annotations
 

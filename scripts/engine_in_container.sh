@@ -17,7 +17,8 @@ site="$(mktemp -d)"
 trap 'rm -rf "$site"' EXIT
 # The container carries TensorRT's libraries; what lacks is the Python side of the same version.
 python3 -m pip install --quiet --target "$site" "tensorrt-cu${cuda}-bindings==$version.*" \
-    --constraint requirements.lock onnx onnxslim onnxruntime tqdm numpy opencv-python-headless
+    --constraint requirements.lock onnx onnxslim onnxruntime tqdm numpy opencv-python-headless \
+    simplejpeg
 export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
 python3 lprnet_cli.py engine model_repository/lprnet/1/model.onnx \
     --out model_repository/lprnet/1/model.plan --flavour tensorrt "$@"

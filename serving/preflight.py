@@ -110,11 +110,12 @@ def check_stub(stub: Path, environment: Mapping[str, str]) -> None:
 
 def check_packages(installation: Installation, packages: Packages) -> None:
     """The models can import what they need, in a version that works."""
-    if packages.numpy is None or packages.cv2 is None:
-        missing = "numpy" if packages.numpy is None else "OpenCV"
+    needed = {"numpy": packages.numpy, "OpenCV": packages.cv2, "simplejpeg": packages.simplejpeg}
+    missing = [name for name, version in needed.items() if version is None]
+    if packages.numpy is None or missing:
         raise PreflightError(
-            f"{missing} is not installed beside Triton's Python: "
-            "pip install 'numpy<2' opencv-python-headless"
+            f"{' and '.join(missing)} not installed beside Triton's Python: "
+            "pip install 'numpy<2' opencv-python-headless simplejpeg"
         )
     if installation.origin == "wheel" and int(packages.numpy.split(".")[0]) > 1:
         raise PreflightError(

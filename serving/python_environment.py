@@ -23,7 +23,8 @@ def version(name):
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "unknown" if importlib.util.find_spec(name) else None
-print(json.dumps({name: version(name) for name in ("numpy", "openvino", "onnxruntime")}
+names = "numpy", "openvino", "onnxruntime", "simplejpeg"
+print(json.dumps({name: version(name) for name in names}
     | {"cv2": "yes" if importlib.util.find_spec("cv2") else None}))
 """
 
@@ -35,6 +36,7 @@ class Packages:
     numpy: str | None
     openvino: str | None
     onnxruntime: str | None
+    simplejpeg: str | None
     cv2: str | None
 
 

@@ -9,6 +9,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from lprnet.errors import ImageError
@@ -177,6 +178,43 @@ def test_garbled_pixels_are_an_error_not_a_crash() -> None:
     with pytest.raises(ImageError) as caught:
         decode_image(bytes(data))
     assert caught.value.reason == "corrupt"
+
+
+def opencv_rgb(data: bytes) -> np.ndarray:
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
+
+
+@pytest.mark.parametrize("garbled", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"subsampling": "4:4:4"},
+        {"subsampling": "4:2:2"},
+        {"subsampling": "4:2:0"},
+        {"subsampling": "4:1:1"},
+        {"progressive": True},
+        {"restart_marker_blocks": 2},
+        {"quality": 5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpegs_are_opencvs_pixels(mode: str, options: dict[str, object], garbled: bool) -> None:
+    """Two decoders share the work: who is asked must not matter, damaged files included."""
+    noise = np.random.default_rng(7).integers(0, 256, (41, 97, 3), np.uint8)
+    data = bytearray(encode(Image.fromarray(noise).convert(mode), "JPEG", **options))
+    if garbled:
+        data[len(data) // 2] ^= 0x55
+    assert np.array_equal(decode_image(bytes(data)), opencv_rgb(bytes(data)))
+
+
+def test_a_jpeg_that_only_opencv_reads() -> None:
+    data = bytearray(FORMATS["JPEG"])
+    data[data.index(b"JFIF\0") + 5] = 184  # a revision of JFIF that nobody knows
+    with pytest.raises(ValueError, match="revision"):
+        simplejpeg.decode_jpeg(bytes(data), strict=False)
+    assert np.array_equal(decode_image(bytes(data)), opencv_rgb(bytes(data)))
 
 
 def test_limits() -> None:

@@ -33,8 +33,10 @@ from serving.python_environment import (
 )
 from serving.server_log import ServerLog
 
-WITH_OPENVINO = Packages(numpy="1.26.4", openvino="2026.4.1", onnxruntime=None, cv2="yes")
-WITHOUT_RUNTIME = Packages(numpy="1.26.4", openvino=None, onnxruntime=None, cv2="yes")
+WITH_OPENVINO = Packages(
+    numpy="1.26.4", openvino="2026.4.1", onnxruntime=None, simplejpeg="1.9.0", cv2="yes"
+)
+WITHOUT_RUNTIME = dataclasses.replace(WITH_OPENVINO, openvino=None)
 
 
 def installation(folder: Path, *backends: str, origin: str = "container") -> Installation:
@@ -124,7 +126,7 @@ def test_the_real_stub_starts() -> None:
 def test_numpy_2_is_refused_where_it_empties_outputs(
     tmp_path: Path, version: str, origin: str, refused: bool
 ) -> None:
-    packages = Packages(numpy=version, openvino="2026", onnxruntime=None, cv2="yes")
+    packages = dataclasses.replace(WITH_OPENVINO, numpy=version)
     found = installation(tmp_path, origin=origin)
     if not refused:
         preflight.check_packages(found, packages)
@@ -133,10 +135,19 @@ def test_numpy_2_is_refused_where_it_empties_outputs(
         preflight.check_packages(found, packages)
 
 
+@pytest.mark.parametrize(("package", "called"), [("cv2", "OpenCV"), ("simplejpeg", "simplejpeg")])
+def test_a_missing_decoder_is_named(tmp_path: Path, package: str, called: str) -> None:
+    with pytest.raises(PreflightError, match=f"^{called} not installed .* pip install"):
+        preflight.check_packages(
+            installation(tmp_path), dataclasses.replace(WITH_OPENVINO, **{package: None})
+        )
+
+
 def test_packages_of_the_models_python() -> None:
     packages = read_packages(server_environment(find_server()))
     assert packages.numpy is not None
     assert packages.cv2 is not None
+    assert packages.simplejpeg is not None
 
 
 # --- profile -------------------------------------------------------------------------------
