@@ -46,7 +46,7 @@ setup-dev: $(VENV)/.stamp-serve $(VENV)/.stamp-train $(VENV)/.stamp-build $(VENV
 # What the Python models import travels with them, so that the folder serves in a container too.
 VENDORED := model_repository/lprnet/1/lprnet/__init__.py
 MODELS := $(shell find lprnet -name "*.py") build/assemble.py build/repository_parts.py \
-	model_repository/lprnet/1/model.onnx model_repository/lprnet/1/model_int8.onnx
+	model_repository/lprnet/1/model.onnx $(wildcard model_repository/lprnet/1/model_int8.onnx)
 
 $(VENDORED): $(MODELS) | setup
 	@$(BIN)/lprnet repository

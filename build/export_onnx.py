@@ -220,6 +220,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def deepstream_caveat(spec: PlateSpec) -> str | None:
+    """What DeepStream's stock parser leaves unread of this network's answer; None: nothing.
+
+    Source: nvinfer_custom_lpr_parser.cpp of NVIDIA's deepstream_lpr_app, which takes the input's
+    width / 4 for the number of steps whatever the output's shape.
+    """
+    read = spec.width_px // 4
+    if spec.time_steps <= read:
+        return None
+    return (
+        f"DeepStream's stock parser reads {read} of these {spec.time_steps} steps: one-line plates "
+        "whole, of two-line plates the upper line only. For those set its seq_len to "
+        f"{spec.time_steps}, or export a baseline network, which has {read}"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """`lprnet export`."""
     from training.checkpoint import load_checkpoint  # only the verb needs it
@@ -237,5 +253,7 @@ def run(args: argparse.Namespace) -> int:
     )
     image, *outputs = facts.inputs + facts.outputs
     print(f"{args.out}: {facts.network}, {image} -> {', '.join(map(str, outputs))}")
+    if args.io == "tao" and (caveat := deepstream_caveat(checkpoint.spec)):
+        print(f"note: {caveat}")
     print(f"temperature {temperature:g}, weights {facts.weights_digest[:12]}, opset {OPSET}")
     return 0

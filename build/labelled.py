@@ -115,7 +115,8 @@ def split(data: Sequence[LabelledCrops], checks: Sequence[LabelledCrops], count:
     A fifth of every set is for choosing; without check sets another fifth is for judging.
 
     Raises:
-        ModelError: when a check set shares a picture with the other data.
+        ModelError: when a check set shares a picture with the other data, or nothing is left to
+            judge by.
     """
     share = max(1, count // len(data))
     calibration, training, selection, held_out = [], [], [], []
@@ -139,6 +140,11 @@ def split(data: Sequence[LabelledCrops], checks: Sequence[LabelledCrops], count:
                 "check on pictures that calibration has not seen"
             )
     kept_out = list(checks) if checks else held_out
+    if not kept_out:
+        raise ModelError(
+            f"a set needs {HELD_OUT} pictures so that some can be kept back to judge by: give more, "
+            "or a set with --check"
+        )
     return Parts(joined, mixed(training), selection or [joined], kept_out)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, Final, TypeVar
 
 from tritonclient.grpc import (  # type: ignore[import-untyped]
     InferenceServerClient,
@@ -18,6 +20,7 @@ from clients.errors import (
     ClientError,
     DeadlineExceeded,
     RegionLost,
+    ServerError,
     ServerUnavailable,
     from_triton,
 )
@@ -27,6 +30,7 @@ from clients.shared_memory import Region, RegionPool
 from clients.wire import OUTPUTS
 
 Answer = TypeVar("Answer")
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Connection:
@@ -59,11 +63,12 @@ class Connection:
             ServerUnavailable: when nobody answers within `connect_timeout_s`.
         """
         wait_s = self.options.connect_timeout_s
+        attempts = Attempts(self._budget, wait_s)
         try:
             return self._call(
-                wait_s,
-                lambda left_s: self._triton.get_model_config(
-                    model, headers=self._headers, client_timeout=left_s
+                attempts,
+                lambda: self._triton.get_model_config(
+                    model, headers=self._headers, client_timeout=attempts.left_s
                 ),
             ).config
         except DeadlineExceeded:
@@ -74,10 +79,11 @@ class Connection:
     def infer(self, model: str, tensor: InferInput, region: Region | None = None) -> InferResult:
         """Send one request; `tensor` lies in `region` where one is named."""
         request_id = self._ids.next()
+        attempts = Attempts(self._budget, self.options.timeout_s, request_id)
 
-        def attempt(left_s: float) -> InferResult:
+        def attempt() -> InferResult:
             if region is not None and not region.registered:
-                self._register(region, left_s)
+                self._register(region, attempts.left_s)
             return self._triton.infer(
                 model,
                 [tensor],
@@ -85,11 +91,11 @@ class Connection:
                 request_id=request_id,
                 priority=self.options.priority,
                 headers=self._headers,
-                client_timeout=left_s,
+                client_timeout=attempts.left_s,
             )
 
         try:
-            return self._call(self.options.timeout_s, attempt, request_id)
+            return self._call(attempts, attempt)
         except AccessDenied as error:
             if region is None or region.registered:
                 raise
@@ -100,18 +106,19 @@ class Connection:
             if region is None:
                 raise
             region.registered = False  # another server runs there now
-            return self._call(self.options.timeout_s, attempt, request_id)
+            return self._call(attempts, attempt)
 
     def close(self) -> None:
         """Close the connection; calls under way end with an error. Closing twice is harmless."""
         if self._closed.is_set():
             return
         self._closed.set()
-        for region in [] if self.regions is None else self.regions.drain():
-            if region.registered:
-                self._unregister(region)
-            region.memory.free()
-        self._triton.close()
+        with ExitStack() as at_last:  # whatever happens before
+            at_last.callback(self._triton.close)
+            regions = [] if self.regions is None else self.regions.drain()
+            for region in regions:
+                at_last.callback(region.memory.free)
+            self._unregister([region for region in regions if region.registered])
 
     def _register(self, region: Region, left_s: float) -> None:
         try:
@@ -122,23 +129,25 @@ class Connection:
                 raise
         region.registered = True
 
-    def _unregister(self, region: Region) -> None:
-        try:
-            region.memory.unregister(self._triton, headers=self._headers, client_timeout=1.0)
-        except InferenceServerException as error:
-            # A server that is gone has forgotten its regions.
-            if not isinstance(from_triton(error, self.url), ServerUnavailable):
-                raise
+    def _unregister(self, regions: Sequence[Region]) -> None:
+        """Tell the server, which else keeps the memory mapped. Nobody waits for it twice."""
+        for region in regions:
+            try:
+                region.memory.unregister(self._triton, headers=self._headers, client_timeout=1.0)
+            except InferenceServerException as error:
+                refused = from_triton(error, self.url)
+                # A server that is gone has forgotten its regions.
+                if not isinstance(refused, ServerUnavailable):
+                    _LOG.warning("the server keeps shared memory of this client: %s", refused)
+                if not isinstance(refused, ServerError):
+                    return
 
-    def _call(
-        self, timeout_s: float, attempt: Callable[[float], Answer], request_id: str = ""
-    ) -> Answer:
-        attempts = Attempts(self._budget, timeout_s, request_id)
+    def _call(self, attempts: Attempts, attempt: Callable[[], Answer]) -> Answer:
         while True:
             if self._closed.is_set():
                 raise ClientError("the client is closed")
             try:
-                answer = attempt(attempts.left_s)
+                answer = attempt()
             except InferenceServerException as error:
                 self._closed.wait(attempts.pause_s(from_triton(error, self.url)))
             except ValueError as error:  # grpc's answer when close() came in between

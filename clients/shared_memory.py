@@ -138,6 +138,7 @@ class RegionPool:
         self._device = cuda_device
         self._free: list[Region] = []
         self._all: list[Region] = []
+        self._closed = False
         self._lock = threading.Lock()
 
     @contextmanager
@@ -149,6 +150,7 @@ class RegionPool:
 
         Raises:
             ConfigurationError: when there is no room for it.
+            ClientError: after `drain`.
         """
         region = self._take(size_bytes)
         try:
@@ -159,6 +161,8 @@ class RegionPool:
 
     def _take(self, size_bytes: int) -> Region:
         with self._lock:
+            if self._closed:  # nobody would free it any more
+                raise ClientError("the client is closed")
             for region in self._free:
                 if region.memory.size_bytes >= size_bytes:
                     self._free.remove(region)
@@ -175,8 +179,9 @@ class RegionPool:
             return region
 
     def drain(self) -> list[Region]:
-        """Hand out all regions for removal; the pool is empty then."""
+        """Hand out all regions for removal; the pool gives none after that."""
         with self._lock:
+            self._closed = True
             regions = self._all
             self._all, self._free = [], []
             return regions

@@ -67,7 +67,7 @@ def parse_boxes(lines: Iterable[str]) -> Iterator[Box]:
             values = json.loads(line)
             sides = [_whole(value) for value in values["box"]]
             box = Box(_whole(values["frame"]), str(values["track"]), *sides)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ConfigurationError(
                 f'boxes, line {number}: give {{"frame": 3, "track": "7", "box": [x, y, width, '
                 f"height]}} in whole numbers ({type(error).__name__}: {error})"

@@ -121,6 +121,7 @@ def check_record(
     compute_capability: str,
     onnx_sha256: str,
     plate_spec_digest: str,
+    largest_batch: int,
 ) -> None:
     """Refuse a plan that was not built for this server, this GPU and these weights.
 
@@ -129,6 +130,7 @@ def check_record(
         gpu_name, compute_capability: of the GPU that shall run it, as `nvidia-smi
             --query-gpu=name,compute_cap` prints them.
         onnx_sha256, plate_spec_digest: of the model that the repository holds.
+        largest_batch: `max_batch_size` of its config.pbtxt; the server sends 1 to so many.
 
     Raises:
         EngineRecordError: naming the first thing that differs and how to rebuild.
@@ -155,6 +157,11 @@ def check_record(
                 f"the plan was built for {what} {_short(theirs)}, here it is {_short(ours)}: "
                 f"{REBUILD}"
             )
+    if record.min_batch > 1 or record.max_batch < largest_batch:
+        raise EngineRecordError(
+            f"the plan takes batches of {record.min_batch} to {record.max_batch}, the server's "
+            f"config.pbtxt asks for 1 to {largest_batch}: {REBUILD}, with a profile of these"
+        )
 
 
 def gpu() -> tuple[str, str]:

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from google.protobuf import text_format  # type: ignore[import-untyped]
+from tritonclient.grpc.model_config_pb2 import ModelConfig  # type: ignore[import-untyped]
+
 from lprnet import contract
 from lprnet.engine_record import EngineRecordError, check_record, gpu, read_record
 from lprnet.plate_spec import PlateSpec
@@ -83,6 +86,14 @@ def version_text(number: int) -> str:
     return f"{number // base}.{number % base // 100}.{number % 100}"
 
 
+def _largest_batch(config: Path) -> int:
+    try:
+        text = config.read_text(encoding="utf-8")
+        return int(text_format.Parse(text, ModelConfig()).max_batch_size)
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise EngineRecordError(f"cannot read {config}: {error}") from error
+
+
 def check_plan(folder: Path, machine: GpuMachine) -> None:
     """Check `model.plan` in the engine's version folder.
 
@@ -106,4 +117,5 @@ def check_plan(folder: Path, machine: GpuMachine) -> None:
         compute_capability=machine.compute_capability,
         onnx_sha256=onnx_sha256,
         plate_spec_digest=PlateSpec.from_file(folder / contract.SPEC_FILE).digest,
+        largest_batch=_largest_batch(folder.parent / "config.pbtxt"),
     )

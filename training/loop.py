@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -130,7 +131,6 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(saved.network.state_dict())
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["torch_rng"])
         self.step, self.best = saved.step, state["best"]
         self.since_best, self.metrics = state["since_best"], saved.metrics
         return True
@@ -144,7 +144,6 @@ class Trainer:
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "torch_rng": torch.get_rng_state(),
             "best": self.best,
             "since_best": self.since_best,
         }
@@ -263,6 +262,9 @@ class Trainer:
         optim, device = self.config.optim, self.world.device
         if self.pool is not None and self.world.leads_machine:
             self.pool.ensure(self._ahead())
+        # Dropout's masks belong to the step, on every device: a resumed run draws them again.
+        own = np.random.SeedSequence([self.config.seed, self.step, self.world.rank])
+        torch.manual_seed(int(own.generate_state(1)[0]))
         rate = learning_rate(optim, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -48,6 +48,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     delay_s: before each answer.
     fail_after: from this request on answer INTERNAL; None: never.
     requests: number of pictures of each request that came.
+    regions: of shared memory that are registered.
     ids, priorities: of these requests; priority 0 is none.
     """
 
@@ -57,6 +58,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     delay_s: float = 0.0
     fail_after: int | None = None
     requests: list[int] = field(default_factory=list)
+    regions: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     priorities: list[int] = field(default_factory=list)
     metadata: list[dict[str, str]] = field(default_factory=list)
@@ -93,8 +95,21 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 )
         return _answer([text_of(data) for data in pictures])
 
+    def SystemSharedMemoryRegister(self, request, context):
+        self.regions.append(request.name)
+        return service_pb2.SystemSharedMemoryRegisterResponse()
+
+    def SystemSharedMemoryUnregister(self, request, context):
+        time.sleep(self.delay_s)
+        if self.faults:
+            context.abort(*self.faults.pop(0))
+        self.regions.remove(request.name)
+        return service_pb2.SystemSharedMemoryUnregisterResponse()
+
 
 def _pictures(request) -> list[bytes]:
+    if not request.raw_input_contents:  # in shared memory, where the fake does not look
+        return [b""] * request.inputs[0].shape[0]
     raw = request.raw_input_contents[0]
     if request.inputs[0].datatype != "BYTES":
         size = len(raw) // request.inputs[0].shape[0]

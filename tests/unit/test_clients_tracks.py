@@ -32,6 +32,7 @@ def test_boxes():
         line(0, box=[1, 2, 3, "4"]),
         line("0"),
         line(True),
+        line(0).replace("0", "1e999", 1),
         json.dumps({"frame": 0, "box": [1, 2, 3, 4]}),
     ],
 )

@@ -193,4 +193,5 @@ def test_verb_writes_plan_and_record(tmp_path: Path, capsys: pytest.CaptureFixtu
             compute_capability=record.compute_capability,
             onnx_sha256=record.onnx_sha256,
             plate_spec_digest=record.plate_spec_digest,
+            largest_batch=4,
         )

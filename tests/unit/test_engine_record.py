@@ -35,12 +35,13 @@ RECORD = EngineRecord(
     outputs=("char_ids INT32 [N, 48]", "char_probs FP32 [N, 48]"),
     built_at="2026-01-01T00:00:00+00:00",
 )
-HERE: dict[str, str] = {
+HERE: dict[str, Any] = {
     "tensorrt_version": "10.13.3",
     "gpu_name": "NVIDIA L4",
     "compute_capability": "8.9",
     "onnx_sha256": "a" * 64,
     "plate_spec_digest": "b" * 64,
+    "largest_batch": 256,
 }
 
 
@@ -82,9 +83,10 @@ def test_versions(built: str, server: str, fits: bool) -> None:
         ({"compute_capability": "7.5"}, "compute capability 8.9, here it is 7.5"),
         ({"onnx_sha256": "c" * 64}, "ONNX digest aaaaaaaaaaaa, here it is cccccccccccc"),
         ({"plate_spec_digest": "c" * 64}, "plate spec digest"),
+        ({"largest_batch": 257}, "batches of 1 to 256, .* asks for 1 to 257"),
     ],
 )
-def test_another_machine_or_model_is_refused(change: dict[str, str], message: str) -> None:
+def test_another_machine_or_model_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(EngineRecordError, match=message) as refusal:
         check_record(RECORD, **{**HERE, **change})
     assert "lprnet engine" in str(refusal.value)
@@ -95,6 +97,11 @@ def test_plans_that_only_prove_a_model_are_refused() -> None:
         check_record(dataclasses.replace(RECORD, gpu_name=""), **HERE)
     with pytest.raises(EngineRecordError, match="tensorrt-rtx, which Triton does not load"):
         check_record(dataclasses.replace(RECORD, flavour="tensorrt-rtx"), **HERE)
+
+
+def test_a_plan_without_single_pictures_is_refused() -> None:
+    with pytest.raises(EngineRecordError, match="batches of 2 to 256"):
+        check_record(dataclasses.replace(RECORD, min_batch=2), **HERE)
 
 
 def test_another_plan_or_no_record_is_refused(tmp_path: Path) -> None:

@@ -173,8 +173,8 @@ def test_tao_preprocessing_and_rule_give_our_plates(
 
 
 def test_deepstream_parser_reads_the_tao_form(small_tao: Path) -> None:
-    """DeepStream's LPR parser finds INT32 and FP32 outputs by data type, takes the number of
-    steps from the output's shape, and treats class id = dictionary length as the blank."""
+    """DeepStream's LPR parser finds INT32 and FP32 outputs by data type and treats class id =
+    dictionary length as the blank. Its number of steps: see the next test."""
     facts = verify_file(small_tao)
     by_type = {tensor.element_type: tensor for tensor in facts.outputs}
     assert set(by_type) == {"INT32", "FP32"}
@@ -196,6 +196,11 @@ def test_deepstream_parser_reads_the_tao_form(small_tao: Path) -> None:
                 text += dictionary[current]
             previous = current
         assert text == decode(ids[row : row + 1], probs[row : row + 1], facts.spec).plates[0]
+
+
+def test_deepstream_is_told_of_steps_that_its_parser_leaves_out() -> None:
+    assert export_onnx.deepstream_caveat(PlateSpec(time_steps=24)) is None
+    assert "reads 24 of these 48 steps" in str(export_onnx.deepstream_caveat(PlateSpec()))
 
 
 def test_tao_charset_travels(tmp_path: Path) -> None:

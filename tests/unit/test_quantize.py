@@ -114,6 +114,12 @@ def test_check_pictures_may_not_be_calibration_pictures() -> None:
     assert not set(parts.training.digests) & set(parts.selection[0].digests)
 
 
+def test_nothing_to_judge_by_is_refused() -> None:
+    """Seen to fail: an INT8 form was written that nobody had measured."""
+    with pytest.raises(ModelError, match="--check"):
+        quantize.split([pictures(4, seed=1), pictures(3, seed=2)], [], 8)
+
+
 def test_without_check_sets_a_fifth_is_held_out() -> None:
     parts = quantize.split([pictures(10, seed=1), pictures(5, seed=2)], [], 8)
     assert [len(c) for c in parts.checks] == [2, 1]

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -184,6 +185,8 @@ def repository_with_plan(folder: Path, record: EngineRecord = RECORD) -> Path:
     (engine / contract.SPEC_FILE).write_text(DEFAULT_SPEC.to_json())
     (engine / "model.plan").write_bytes(PLAN)
     record_path(engine / "model.plan").write_text(record.to_json())
+    config = Path(contract.ENGINE_MODEL) / "config.pbtxt"
+    shutil.copy(ROOT / "model_repository" / config, folder / config)
     return folder
 
 

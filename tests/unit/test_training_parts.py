@@ -199,3 +199,22 @@ def test_regions_that_begin_alike_share_no_plates(tmp_path: Path) -> None:
     assert folder(*states, "US-DC") != folder(*states, "DE")
     folder(*states).mkdir(parents=True)  # a name that file systems take
     assert "DE-FR" in folder("DE", "FR").name
+
+
+def test_runs_that_share_plates_leave_each_other_theirs(tmp_path: Path) -> None:
+    """Seen to fail: whoever was ahead removed what the other drew from."""
+    data = DataSection(
+        synthetic_regions=["DE"],
+        synthetic_plates=2,
+        synthetic_generations=1,
+        synthetic_refresh_steps=1,
+        synthetic_photography=0.0,
+        cache=str(tmp_path),
+    )
+    ahead, behind = (SyntheticPool(data, seed=1, revision="r") for _ in range(2))
+    behind.ensure(0)
+    ahead.ensure(3)
+    assert len(behind.generations(0)[0]) == 2
+    behind.ensure(3)
+    assert not behind._path(0).exists()
+    assert behind.generations(3)[0][0].text == ahead.generations(3)[0][0].text

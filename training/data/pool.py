@@ -1,12 +1,13 @@
 """Synthetic plates on disk, a generation at a time, rendered ahead of the trainer.
 
 Generation g holds the plates of seeds (seed, g, 0..n-1), so it is the same whenever and wherever
-it is rendered. Step s draws from the newest `generations` ones up to s // refresh_steps: a killed
+it is rendered, and runs of one seed may share it. Step s draws from the newest `generations` ones up to s // refresh_steps: a killed
 run resumes with exactly the plates it would have seen.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -150,10 +151,12 @@ class SyntheticPool:
         share = f"{data.synthetic_photography:g}"
         self._name = f"{revision}-{regions}-{data.synthetic_plates}-{share}-{seed}"
         self._open: dict[int, Generation] = {}
+        self._held: dict[int, int] = {}  # generation -> its folder, open and locked
         self._renderer: multiprocessing.process.BaseProcess | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}, "_renderer": None}  # opened anew by each process
+        # Opened anew by each process; locks stay with the one that calls `ensure`.
+        return {**self.__dict__, "_open": {}, "_held": {}, "_renderer": None}
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{self._name}-{number:04d}"
@@ -166,14 +169,14 @@ class SyntheticPool:
     def ensure(self, step: int) -> None:
         """Have every generation of `step` on disk (blocks) and the next one on its way."""
         for number in self.numbers_at(step):
-            if not self._path(number).is_dir():
+            while not self._hold(number):
                 if self._renderer is not None:
                     self._renderer.join()
                 if not self._path(number).is_dir():
                     render_generation(self._path(number), self._data, self._seed, number)
         upcoming = self.numbers_at(step).stop
         busy = self._renderer is not None and self._renderer.is_alive()
-        if not busy and not self._path(upcoming).is_dir():
+        if not self._hold(upcoming) and not busy:
             context = multiprocessing.get_context("spawn")
             self._renderer = context.Process(
                 target=_render_in_background,
@@ -182,7 +185,44 @@ class SyntheticPool:
             )
             self._renderer.start()
         for old in range(self.numbers_at(step).start - 1):
-            shutil.rmtree(self._path(old), ignore_errors=True)
+            self._remove(old)
+
+    def _hold(self, number: int) -> bool:
+        """Keep other runs from removing a generation; False when there is none."""
+        if number in self._held:
+            return True
+        try:
+            folder = os.open(self._path(number), os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        fcntl.flock(folder, fcntl.LOCK_SH)
+        try:
+            removed = not os.path.samestat(os.fstat(folder), self._path(number).stat())
+        except FileNotFoundError:
+            removed = True
+        if removed:  # while we waited
+            os.close(folder)
+            return False
+        self._held[number] = folder
+        return True
+
+    def _remove(self, number: int) -> None:
+        """Remove a generation unless another run still draws from it."""
+        if number in self._held:
+            os.close(self._held.pop(number))
+        try:
+            folder = os.open(self._path(number), os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            gone = self._path(number).with_name(f"{self._path(number).name}.{os.getpid()}.old")
+            self._path(number).replace(gone)  # at once: nobody opens half of one
+            shutil.rmtree(gone)
+        except BlockingIOError:
+            pass  # whoever draws from it removes it
+        finally:
+            os.close(folder)
 
     def generations(self, step: int) -> list[Generation]:
         """Opened generations of `step`; `ensure` must have been called."""
