@@ -142,7 +142,7 @@ def split(data: Sequence[LabelledCrops], checks: Sequence[LabelledCrops], count:
     kept_out = list(checks) if checks else held_out
     if not kept_out:
         raise ModelError(
-            f"a set needs {HELD_OUT} pictures so that some can be kept back to judge by: give more, "
+            f"a set needs {HELD_OUT} pictures, some are kept back to judge by: give more, "
             "or a set with --check"
         )
     return Parts(joined, mixed(training), selection or [joined], kept_out)

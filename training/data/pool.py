@@ -1,8 +1,8 @@
 """Synthetic plates on disk, a generation at a time, rendered ahead of the trainer.
 
 Generation g holds the plates of seeds (seed, g, 0..n-1), so it is the same whenever and wherever
-it is rendered, and runs of one seed may share it. Step s draws from the newest `generations` ones up to s // refresh_steps: a killed
-run resumes with exactly the plates it would have seen.
+it is rendered, and runs of one seed may share it. Step s draws from the newest `generations` ones
+up to s // refresh_steps: a killed run resumes with exactly the plates it would have seen.
 """
 
 from __future__ import annotations
