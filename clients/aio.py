@@ -102,7 +102,7 @@ class AsyncPlateClient:
         Raises:
             InvalidPicture: when it is no picture, is damaged or exceeds the server's limits.
         """
-        outcome = await self._pictures.submit(picture)
+        outcome = await self._pictures.submit(wire.as_bytes(picture))
         if isinstance(outcome, InvalidPicture):
             raise outcome
         return outcome
@@ -146,7 +146,7 @@ class AsyncPlateClient:
         async def feed() -> None:
             try:
                 async for picture in pictures:
-                    await waiting.put(self._pictures.submit(picture))
+                    await waiting.put(self._pictures.submit(wire.as_bytes(picture)))
             finally:
                 await waiting.put(None)
 

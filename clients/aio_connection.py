@@ -96,6 +96,11 @@ class AsyncConnection:
                 raise ClientError("the client is closed")
             try:
                 answer = await attempt(attempts.left_s)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if self._closed and task is not None and not task.cancelling():  # not the caller's
+                    raise ClientError("the client is closed") from None
+                raise
             except InferenceServerException as error:
                 await asyncio.sleep(attempts.pause_s(from_triton(error, self.url)))
             else:

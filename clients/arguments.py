@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from clients.client import PlateClient
-from clients.options import DEFAULT_URL, URL_VARIABLE, ClientOptions, Tls
+from clients.options import DEFAULT_URL, MAX_TIMEOUT_S, URL_VARIABLE, ClientOptions, Tls
 
 _DEFAULTS = ClientOptions()
 
@@ -82,8 +82,10 @@ def client_from(args: argparse.Namespace) -> PlateClient:
 def seconds(text: str) -> float:
     """argparse type: a time above 0."""
     value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no time above 0 seconds")
+    if not 0 < value <= MAX_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not above 0 and at most {MAX_TIMEOUT_S:g} seconds"
+        )
     return value
 
 

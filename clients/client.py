@@ -93,7 +93,7 @@ class PlateClient:
         Raises:
             InvalidPicture: when it is none, is damaged or exceeds the server's limits.
         """
-        outcome = self._read_batch([picture])[0]
+        outcome = self._read_batch([wire.as_bytes(picture)])[0]
         if isinstance(outcome, InvalidPicture):
             raise outcome
         return outcome

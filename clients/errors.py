@@ -16,6 +16,7 @@ _PICTURE = re.compile(
 _STUB_DIED = "Stub process"  # Triton's INTERNAL while a Python model waits to be brought back
 _NOBODY_LISTENS = "failed to connect to all addresses"  # gRPC's words
 _RESTRICTED = "This protocol is restricted"  # said with UNAVAILABLE, yet it will not pass
+_LEAVING = "has no available versions"  # a server that is being stopped, a model between two loads
 _REGION_GONE = "Unable to find shared memory region"  # the server was started anew
 
 
@@ -109,7 +110,7 @@ def from_triton(error: TritonException, url: str) -> ClientError:
     message = error.message() or "no reason given"
     if _RESTRICTED in message:
         return AccessDenied(code, message)
-    if code == "UNAVAILABLE":
+    if code == "UNAVAILABLE" or (code == "NOT_FOUND" and _LEAVING in message):
         nobody = _NOBODY_LISTENS in message
         kind = ServerUnreachable if nobody else ServerUnavailable
         return kind(f"the server at {url} is not available: {message}")
@@ -140,7 +141,8 @@ def from_words(code: str, message: str) -> ClientError:
 def is_transient(error: ClientError) -> bool:
     """Whether the same call may succeed in a moment: reading a plate changes nothing there.
 
-    UNAVAILABLE (no connection, queue full, model being loaded), and INTERNAL while a Python
+    UNAVAILABLE (no connection, queue full, model being loaded), NOT_FOUND of a server that is being
+    stopped (its models go first), and INTERNAL while a Python
     model's process is dead and the server's watchdog brings it back.
     """
     if isinstance(error, ServerError):

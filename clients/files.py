@@ -21,6 +21,7 @@ def load(path: str, limits: ImageLimits) -> bytes:
     """
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
+        os.scandir(path).close()  # raises where that is forbidden
         raise IsADirectoryError(21, "is a folder")
     if not stat.S_ISREG(status.st_mode):  # reading a pipe or device may never end
         raise OSError(0, "not a regular file")
@@ -53,8 +54,8 @@ def read_file_batch(
     for index, path in enumerate(paths):
         try:
             data = load(path, terms.limits)
-        except OSError as error:
-            text = error.strerror or type(error).__name__
+        except (OSError, ValueError) as error:  # ValueError: a NUL within the name
+            text = str(getattr(error, "strerror", None) or error)
             rows[index] = FileReading(path, None, text[:1].lower() + text[1:])
             continue
         except ImageError as error:

@@ -18,15 +18,17 @@ def map_in_order(
     """Like `map`, with up to `in_flight` calls at a time.
 
     Items are taken only as results leave: at most twice `in_flight` of them are held. The first
-    exception ends the iteration; calls that have begun are left to end by their own deadlines.
+    exception of `work` ends the iteration; calls that have begun are left to end by their own
+    deadlines. One of `items` is raised behind the results of those before it.
     """
-    source = iter(items)
+    source = UntilError(items)
     head = list(islice(source, 2))
     if len(head) < 2 or in_flight == 1:  # nothing to overlap: no thread needed
         for item in head:
             yield work(item)
         for item in source:
             yield work(item)
+        source.check()
         return
     pool = ThreadPoolExecutor(in_flight, "lprnet-client")
     waiting: deque[Future[Result]] = deque()
@@ -39,12 +41,38 @@ def map_in_order(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        source.check()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items, the last one shorter."""
-    source = iter(items)
+    """Lists of `size` items, the last one shorter; what `items` raises comes behind it."""
+    source = UntilError(items)
     while chunk := list(islice(source, size)):
         yield chunk
+    source.check()
+
+
+class UntilError(Iterator[Item]):
+    """Ends where `items` fails, so that nothing before the failure is lost; `check` raises it."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
+        self._failure: Exception | None = None
+
+    def __next__(self) -> Item:
+        if self._failure is not None:
+            raise StopIteration
+        try:
+            return next(self._items)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._failure = error
+            raise StopIteration from None
+
+    def check(self) -> None:
+        """Raise what ended the iteration early."""
+        if self._failure is not None:
+            raise self._failure

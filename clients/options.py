@@ -16,6 +16,8 @@ from clients.retry import RetryPolicy
 DEFAULT_PORT: Final = 8001
 DEFAULT_URL: Final = f"127.0.0.1:{DEFAULT_PORT}"
 URL_VARIABLE: Final = "LPRNET_URL"
+MAX_TIMEOUT_S: Final = 1e8
+"""Three years; gRPC takes a deadline beyond its clock for one that has passed."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class ClientOptions:
     priority: int = 0
 
     def __post_init__(self) -> None:
-        if self.timeout_s <= 0 or self.connect_timeout_s <= 0:
-            raise ConfigurationError("deadlines must be above 0 seconds")
+        if not all(0 < s <= MAX_TIMEOUT_S for s in (self.timeout_s, self.connect_timeout_s)):
+            raise ConfigurationError(f"deadlines are above 0 and at most {MAX_TIMEOUT_S:g} seconds")
         if self.in_flight < 1:
             raise ConfigurationError("in_flight must be at least 1")
         if self.shared_memory and self.cuda_device is not None:
@@ -132,8 +134,17 @@ def resolve_url(url: str | None) -> str:
     if address.count(":") == 0:
         address = f"{address}:{DEFAULT_PORT}"
     host, _, port = address.rpartition(":")
-    if not host or "/" in address or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigurationError(f"{url!r} is no address: give HOST:PORT, such as {DEFAULT_URL}")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if (
+        not host
+        or (":" in host and not bracketed)
+        or "/" in address
+        or not port.isdecimal()
+        or not 0 < int(port) < 65536
+    ):
+        raise ConfigurationError(
+            f"{url!r} is no address: give HOST:PORT, such as {DEFAULT_URL} or [::1]:{DEFAULT_PORT}"
+        )
     return address
 
 

@@ -62,7 +62,11 @@ class Output:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._path is None:
-            self.stream.flush()
-        else:
-            self.stream.close()
+        try:
+            if self._path is None:
+                self.stream.flush()
+            else:
+                self.stream.close()
+        except OSError:
+            if error is None:  # else it is told already what went wrong
+                raise

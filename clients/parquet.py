@@ -6,6 +6,7 @@ Needs pyarrow (`pip install '.[parquet]'`), which is imported only here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from itertools import islice
@@ -16,6 +17,8 @@ from clients.errors import ConfigurationError
 
 KIND: Final = "parquet"
 _ROWS_PER_GROUP: Final = 50_000
+COLUMNS: Final = ("file", "plate", "confidence", "char_confidences", "error")
+_ESCAPED: Final = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # a byte of a name that is no UTF-8
 
 
 def journal_of(path: Path) -> Path:
@@ -45,11 +48,19 @@ def reopen(path: Path) -> None:
         return
     temporary = path.with_name(path.name + ".reopen")
     try:
-        with files.ParquetFile(path) as source, temporary.open("w") as journal:
-            for batch in source.iter_batches(_ROWS_PER_GROUP):
-                for values in batch.to_pylist():
-                    journal.write(json.dumps(values) + "\n")
+        with files.ParquetFile(path) as source:
+            if tuple(source.schema_arrow.names) != COLUMNS:
+                raise ConfigurationError(
+                    f"cannot go on with {path}: it holds no rows of this program"
+                )
+            with temporary.open("w", encoding="utf-8") as journal:
+                for batch in source.iter_batches(_ROWS_PER_GROUP):
+                    for values in batch.to_pylist():
+                        name = values["file"]
+                        values["file"] = _ESCAPED.sub(lambda at: chr(int(at[1], 16)), name)
+                        journal.write(json.dumps(values) + "\n")
     except pyarrow.ArrowException as error:
+        temporary.unlink(missing_ok=True)
         raise ConfigurationError(f"cannot go on with {path}: it is no Parquet file") from error
     temporary.replace(journal_of(path))
 
@@ -58,15 +69,9 @@ def finish(path: Path) -> None:
     """Journal -> Parquet file; the journal goes when the file is complete."""
     pyarrow, files = require_pyarrow()
 
-    schema = pyarrow.schema(
-        {
-            "file": pyarrow.string(),
-            "plate": pyarrow.string(),
-            "confidence": pyarrow.float32(),
-            "char_confidences": pyarrow.list_(pyarrow.float32()),
-            "error": pyarrow.string(),
-        }
-    )
+    text, number = pyarrow.string(), pyarrow.float32()
+    kinds = (text, text, number, pyarrow.list_(number), text)
+    schema = pyarrow.schema(dict(zip(COLUMNS, kinds, strict=True)))
     temporary = path.with_name(path.name + ".part")
     with (
         journal_of(path).open(encoding="utf-8") as journal,

@@ -32,6 +32,7 @@ def expand(arguments: Iterable[str], *, recursive: bool = False) -> Iterator[str
     * A file, or a name that does not exist, stands for itself: reading tells what is wrong.
     * A folder stands for its files in natural order, hidden ones left out; with `recursive`
       those of its sub-folders follow, in natural order too. Links to folders are not followed.
+      A folder that may not be listed stands for itself.
     * A name with `*`, `?` or `[` that is no file is a pattern, for shells that did not expand
       it; it does not descend (`recursive` does). One without a match stands for itself.
     """
@@ -54,14 +55,18 @@ def expand(arguments: Iterable[str], *, recursive: bool = False) -> Iterator[str
 def _folder(path: str, recursive: bool) -> Iterator[str]:
     names: list[str] = []
     folders: list[str] = []
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if not entry.is_dir():
-                names.append(entry.name)
-            elif recursive and not entry.is_symlink():
-                folders.append(entry.name)
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if not _is_folder(entry):
+                    names.append(entry.name)
+                elif recursive and not entry.is_symlink():
+                    folders.append(entry.name)
+    except OSError:
+        yield path  # not to be listed: reading tells why, and the other folders are read
+        return
     names.sort(key=natural_key)
     for name in names:
         yield os.path.join(path, name)
@@ -69,6 +74,13 @@ def _folder(path: str, recursive: bool) -> Iterator[str]:
     folders.sort(key=natural_key)
     for name in folders:
         yield from _folder(os.path.join(path, name), recursive)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: reading tells
+        return False
 
 
 def lines_of(stream: TextIO) -> Iterator[str]:

@@ -16,10 +16,11 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -106,7 +107,8 @@ def run(args: argparse.Namespace) -> int:
         if path != args.output:
             parquet.finish(args.output)
         return 1 if done.errors else 0
-    with ExitStack() as stack:
+    hint = "; go on with --resume" if path is not None and kind in RESUMABLE else ""
+    with _told_of_a_full_disk(args.output, hint), ExitStack() as stack:
         client = stack.enter_context(client_from(args))
         source = stack.enter_context(closing(client.iter_files(chain([first], files))))
         begin_s = time.monotonic()
@@ -121,21 +123,37 @@ def run(args: argparse.Namespace) -> int:
                 output.flush_in_time()
                 progress.add(row)
         except ClientError as error:
-            hint = "; go on with --resume" if path is not None and kind in RESUMABLE else ""
             raise ClientError(f"{error} ({progress.count:,} rows written{hint})") from error
     if path != args.output:
-        parquet.finish(args.output)
+        with _told_of_a_full_disk(args.output, hint):
+            parquet.finish(args.output)
     return 1 if progress.errors or done.errors else 0
+
+
+@contextmanager
+def _told_of_a_full_disk(path: Path | None, hint: str) -> Iterator[None]:
+    """OSErrors of pictures are rows: what arrives here is about the output."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = "the rows" if path is None else path
+        raise ClientError(f"cannot write {where}: {error.strerror}{hint}") from error
 
 
 def _read_video(args: argparse.Namespace, kind: str) -> int:
     if len(args.paths) != 1 or args.resume or kind == parquet.KIND:
         raise ConfigurationError("--boxes takes one video, and neither --resume nor parquet")
-    with ExitStack() as stack:
+    with _told_of_a_full_disk(args.output, ""), ExitStack() as stack:
         lines = sys.stdin
-        if args.boxes != STDIN:
+        if args.boxes == STDIN:
+            sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+        else:
             try:
-                lines = stack.enter_context(open(args.boxes, encoding="utf-8"))
+                lines = stack.enter_context(
+                    open(args.boxes, encoding="utf-8", errors="surrogateescape")
+                )
             except OSError as error:
                 raise ConfigurationError(f"cannot read {args.boxes}: {error.strerror}") from error
         client = stack.enter_context(client_from(args))
@@ -144,10 +162,15 @@ def _read_video(args: argparse.Namespace, kind: str) -> int:
         output = stack.enter_context(Output(args.output))
         writer = open_writer(kind, output.stream, TRACK_ROWS)
         stack.callback(writer.close)
-        for row in rows:
-            sure = row.confidence >= args.min_confidence
-            writer.write(row if sure else replace(row, plate=""))
-            output.flush_in_time()
+        count = 0
+        try:
+            for row in rows:
+                sure = row.confidence >= args.min_confidence
+                writer.write(row if sure else replace(row, plate=""))
+                output.flush_in_time()
+                count += 1
+        except ClientError as error:
+            raise ClientError(f"{error} ({count:,} tracks written)") from error
     return 0
 
 
@@ -163,6 +186,8 @@ def _prepare_parquet(args: argparse.Namespace) -> tuple[str, Path]:
     if args.output is None:
         raise ConfigurationError("parquet needs --output FILE")
     parquet.require_pyarrow()
+    if args.output.is_dir():
+        raise ConfigurationError(f"cannot write {args.output}: it is a folder")
     if args.resume:
         parquet.reopen(args.output)
     return "jsonl", parquet.journal_of(args.output)
@@ -179,12 +204,23 @@ def _earlier_rows(args: argparse.Namespace, kind: str, path: Path | None) -> Don
 
 
 def _files(args: argparse.Namespace) -> Iterator[str]:
+    """All pictures; not the rows themselves, which may grow in the folder that is read."""
+    output = [] if args.output is None else [args.output, parquet.journal_of(args.output)]
+    own = {path.name: os.path.realpath(path) for path in output}
+
+    def is_own(file: str) -> bool:
+        name = os.path.basename(file)
+        return name in own and os.path.realpath(file) == own[name]
+
     for path in args.paths:
         if path == STDIN:
             sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
             yield from lines_of(sys.stdin)
+        elif is_own(path):
+            raise ConfigurationError(f"{path} is to be read and is the --output: choose another")
         else:
-            yield from expand([path], recursive=args.recursive)
+            files = expand([path], recursive=args.recursive)
+            yield from (file for file in files if not is_own(file))
 
 
 def _started(rows: Iterator[Row]) -> Iterator[Row]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from clients.errors import ConfigurationError
-from clients.writers import FILE_ROWS, tsv_line
+from clients.writers import FILE_ROWS, csv_line, tsv_line
 
 COLUMNS: Final = FILE_ROWS.columns
 RESUMABLE: Final = ("tsv", "csv", "jsonl")
@@ -79,10 +79,15 @@ def recover(path: Path, kind: str) -> Done:
                 done.size_bytes = end
                 if row is not None:
                     done.add(row)
+            if done.size_bytes == 0:
+                stream.seek(0)
+                begun = stream.read(len(_BEGINNINGS[kind]))
+                if not _BEGINNINGS[kind].startswith(begun):  # somebody else's: not ours to cut
+                    raise ValueError("no row")
             stream.truncate(done.size_bytes)
     except OSError as error:
         raise ConfigurationError(f"cannot go on with {path}: {error.strerror}") from error
-    except (ValueError, KeyError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise ConfigurationError(
             f"cannot go on with {path}: it holds no {kind} rows of this program"
         ) from error
@@ -145,6 +150,13 @@ def _jsonl_rows(stream: BinaryIO) -> Iterator[tuple[_Row | None, int]]:
         values = json.loads(_text(line))
         yield _Row(str(values["file"]), values["error"] is not None), end
 
+
+_BEGINNINGS: Final = {
+    "tsv": tsv_line(COLUMNS).encode(),
+    "csv": csv_line(COLUMNS).encode(),
+    "jsonl": b'{"file": "',
+}
+"""What a file of each format starts with, as far as it was written."""
 
 _ROWS: Final[dict[str, Callable[[BinaryIO], Iterator[tuple[_Row | None, int]]]]] = {
     "tsv": _tsv_rows,

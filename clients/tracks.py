@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from clients.errors import ConfigurationError
+from clients.flow import UntilError
 from clients.result import PlateReading
 from clients.writers import Layout, decimals
 
@@ -61,13 +62,19 @@ def parse_boxes(lines: Iterable[str]) -> Iterator[Box]:
     """
     latest = 0
     for number, line in enumerate(lines, 1):
+        if number == 1:
+            line = line.removeprefix("\ufeff")  # noqa: PLW2901 - as Windows' editors begin a file
         if not line.strip():
             continue
         try:
             values = json.loads(line)
             sides = [_whole(value) for value in values["box"]]
-            box = Box(_whole(values["frame"]), str(values["track"]), *sides)
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            # A name must be written again: what is no text becomes escapes.
+            track = str(values["track"]).encode("utf-8", "backslashreplace").decode()
+            box = Box(_whole(values["frame"]), track, *sides)
+            if min(box.width, box.height) < 1:
+                raise ValueError("width and height are at least 1")
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ConfigurationError(
                 f'boxes, line {number}: give {{"frame": 3, "track": "7", "box": [x, y, width, '
                 f"height]}} in whole numbers ({type(error).__name__}: {error})"
@@ -132,9 +139,13 @@ def fuse(
         readings: of all boxes.
         patience_frames: a track without a box for so many frames is over; what comes under its
             name later is another one. Bounds memory on a camera that never ends.
+
+    Raises:
+        ClientError: what `readings` raises, behind the rows of the tracks up to there.
     """
     open_tracks: dict[str, Fusion] = {}  # the track whose last box is oldest stands first
-    for box, reading in readings:
+    source = UntilError(readings)
+    for box, reading in source:
         while open_tracks:
             oldest = next(iter(open_tracks.values()))
             if box.frame - oldest.last_frame <= patience_frames:
@@ -148,6 +159,7 @@ def fuse(
         open_tracks[box.track] = fusion
     for fusion in open_tracks.values():
         yield fusion.result()
+    source.check()
 
 
 def _cells(row: TrackReading) -> tuple[str, ...]:

@@ -20,7 +20,10 @@ from lprnet.image import to_crop
 BATCH = 16
 """Crops of one request: little waiting on a live camera."""
 
-Crop = tuple[Box, npt.NDArray[np.uint8]]
+Crop = tuple[Box, npt.NDArray[np.uint8] | None]
+"""None: the box lies outside its frame."""
+
+NOTHING = PlateReading("", 0.0, ())
 
 
 class Video:
@@ -65,7 +68,7 @@ class Video:
 
 
 def crops_at(source: str, boxes: Iterable[Box], shape: tuple[int, int, int]) -> Iterator[Crop]:
-    """Cut out every box; parts outside the frame are cut off.
+    """Cut out every box; parts outside the frame are cut off. Trackers foretell boxes outside it.
 
     Args:
         source: see `Video`.
@@ -73,7 +76,7 @@ def crops_at(source: str, boxes: Iterable[Box], shape: tuple[int, int, int]) -> 
         shape: (3, H, W) of a crop.
 
     Raises:
-        ConfigurationError: for a box outside its frame.
+        ConfigurationError: for a frame behind the video's end.
     """
     with closing(Video(source)) as video:
         number, frame = -1, np.zeros((0, 0, 3), np.uint8)
@@ -82,23 +85,18 @@ def crops_at(source: str, boxes: Iterable[Box], shape: tuple[int, int, int]) -> 
                 number, frame = box.frame, video.frame(box.frame)
             left, top = max(box.x, 0), max(box.y, 0)
             part = frame[top : max(box.y + box.height, 0), left : max(box.x + box.width, 0)]
-            if 0 in part.shape:
-                height, width = frame.shape[:2]
-                raise ConfigurationError(
-                    f"the box of track {box.track} lies outside frame {number} "
-                    f"({width} x {height} pixels)"
-                )
-            yield box, to_crop(part, *shape[1:])
+            yield box, None if 0 in part.shape else to_crop(part, *shape[1:])
 
 
 def read_boxes(
     client: PlateClient, source: str, boxes: Iterable[Box]
 ) -> Iterator[tuple[Box, PlateReading]]:
-    """The reading of every box, in order, in bounded memory."""
+    """The reading of every box, in order, in bounded memory; outside the frame there is none."""
 
     def read(batch: list[Crop]) -> list[tuple[Box, PlateReading]]:
-        readings = client.read_crops(np.stack([crop for _, crop in batch]))
-        return [(box, reading) for (box, _), reading in zip(batch, readings, strict=True)]
+        crops = [crop for _, crop in batch if crop is not None]
+        readings = iter(client.read_crops(np.stack(crops)) if crops else [])
+        return [(box, NOTHING if crop is None else next(readings)) for box, crop in batch]
 
     crops = crops_at(source, boxes, client.crop_contract.shape)
     for part in map_in_order(read, chunks(crops, BATCH), client.options.in_flight):

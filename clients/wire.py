@@ -82,6 +82,19 @@ def check_picture(data: bytes, limits: ImageLimits) -> InvalidPicture | None:
     return None
 
 
+def as_bytes(picture: bytes | bytearray | memoryview) -> bytes:
+    """An encoded picture as the wire takes it.
+
+    Raises:
+        TypeError: for anything else, a path or text for one.
+    """
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, bytearray | memoryview):
+        return bytes(picture)
+    raise TypeError(f"a picture is the bytes of its file, not {type(picture).__name__}")
+
+
 def too_many_bytes(size_bytes: int, limits: ImageLimits) -> ImageError:
     """The error for a file over the limit."""
     return ImageError(
@@ -93,7 +106,7 @@ def batches_of(pictures: Iterable[bytes], max_batch: int) -> Iterator[list[bytes
     """Split in order into batches of at most `max_batch` pictures and MAX_REQUEST_BYTES."""
     batch: list[bytes] = []
     size = 0
-    for data in pictures:
+    for data in map(as_bytes, pictures):
         if batch and (len(batch) == max_batch or size + len(data) > MAX_REQUEST_BYTES):
             yield batch
             batch, size = [], 0

@@ -80,7 +80,10 @@ def free_port(host: str, taken: Collection[int] = ()) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind((host, 0))
+            try:
+                probe.bind((host, 0))
+            except OSError as error:  # no name, or no address of this machine
+                raise PreflightError(f"cannot listen on {host!r}: {error.strerror}") from error
             port: int = probe.getsockname()[1]
         if port not in taken:
             return port

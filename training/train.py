@@ -74,6 +74,11 @@ def run(args: argparse.Namespace) -> int:
         trainer = make_trainer(config, folder, world, args.init_from)
         resumed = trainer.resume()
         if world.leads:
+            if config.data.train and config.data.real_share == 0:
+                print(
+                    f"note: --config {args.config} learns from drawn plates only; --train is "
+                    "not used (--set data.real_share=0.5 mixes it in)"
+                )
             origin = f"resumed at step {trainer.step}" if resumed else "new"
             print(f"run {folder} ({origin}): {config.optim.steps} steps on {world.device}")
         metrics = trainer.train(args.stop_at)

@@ -73,16 +73,29 @@ def test_wrong_use_is_told_in_one_line(sample_server, video, tmp_path):
     source = boxes(tmp_path / "boxes.jsonl")
     late = tmp_path / "late.jsonl"
     late.write_text('{"frame": 99, "track": 1, "box": [0, 0, 9, 9]}')
-    outside = tmp_path / "outside.jsonl"
-    outside.write_text('{"frame": 0, "track": 1, "box": [500, 0, 9, 9]}')
     for arguments, words in [
         ([source, "--boxes", source], "cannot open the video"),
         ([video, "--boxes", tmp_path / "none"], "No such file"),
         ([video, "--boxes", late], "frame 99"),
-        ([video, "--boxes", outside], "outside frame 0"),
         ([video, video, "--boxes", source], "one video"),
     ]:
         result = lprnet_read(*arguments, "--url", sample_server.grpc_url)
         assert result.returncode == 2
         assert words in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_what_was_read_before_a_bad_line_is_kept(sample_server, video, tmp_path):
+    """Seen to fail: one box outside its frame, or a torn last line, and no row was written."""
+    source = boxes(tmp_path / "boxes.jsonl")
+    good = source.read_text().splitlines()
+    outside = json.dumps({"frame": 19, "track": "ghost", "box": [5000, 0, 9, 9]})
+    lines = [line for line in good if json.loads(line)["frame"] < 20]
+    source.write_text("\ufeff" + "\n".join([*lines, outside, '{"frame": 20, "tra']) + "\n")
+    result = lprnet_read(*(video, "--boxes", source, "-f", "tsv", "--url", sample_server.grpc_url))
+    assert result.returncode == 2
+    assert f"line {len(lines) + 2}" in result.stderr
+    assert "(3 tracks written)" in result.stderr
+    rows = {row.split("\t")[0]: row.split("\t")[1:] for row in result.stdout.splitlines()[1:]}
+    assert (rows["right"][0], rows["left"][0]) == ("H1DE", "MOV1NG")
+    assert rows["ghost"] == ["", "0.0000", "19", "19", "1"]

@@ -187,6 +187,42 @@ def test_close_ends_calls_under_way(fake):
     assert time.monotonic() - begin < 3
 
 
+@pytest.mark.parametrize("what", ["read_images", "read_crops"])
+def test_close_does_not_look_like_a_cancellation(fake, what):
+    """Seen to fail: the caller got CancelledError, which ends a task without a word."""
+    fake.delay_s = 5
+    given = [picture(0)] if what == "read_images" else np.zeros((1, 3, 48, 96), np.uint8)
+
+    async def work(client):
+        call = asyncio.create_task(getattr(client, what)(given))
+        await asyncio.sleep(0.3)
+        await client.close()
+        with pytest.raises(ClientError, match="closed"):
+            await call
+
+    async def leave(client):
+        call = asyncio.create_task(getattr(client, what)(given))
+        await asyncio.sleep(0.3)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    with_client(fake, work)
+    with_client(fake, leave)
+
+
+def test_a_wrong_type_fails_alone(fake):
+    """Seen to fail: the pictures that were gathered with it failed as well."""
+
+    async def work(client):
+        calls = (client.read_image(p) for p in (picture(0), "x", bytearray(picture(1))))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    good, bad, other = with_client(fake, work)
+    assert [good.plate, other.plate] == [text_of(picture(0)), text_of(picture(1))]
+    assert isinstance(bad, TypeError)
+
+
 def test_shared_memory_is_refused():
     with pytest.raises(ConfigurationError, match="PlateClient"):
         asyncio.run(_shared())

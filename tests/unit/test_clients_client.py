@@ -91,6 +91,32 @@ def test_two_failures_are_retried(client, fake):
     assert client.retries == 2
 
 
+def test_a_server_that_is_being_stopped_is_retried(client, fake):
+    """Its models go first: for a moment it answers NOT_FOUND. Seen to fail: it was final."""
+    words = "Request for unknown model: 'lpr_image' has no available versions"
+    fake.faults = [(Code.NOT_FOUND, words)] * 2
+    assert client.read_image(picture(0)).plate == text_of(picture(0))
+    assert client.retries == 2
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_bytes_like_pictures(client, kind):
+    assert client.read_image(kind(picture(0))).plate == text_of(picture(0))
+    assert texts(client.read_images([kind(picture(1))])) == [text_of(picture(1))]
+
+
+@pytest.mark.parametrize("wrong", ["plate.jpg", None, np.zeros(3, np.uint8)])
+def test_what_is_no_picture_at_all(client, wrong):
+    with pytest.raises(TypeError, match="bytes of its file"):
+        client.read_image(wrong)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), 1e10])
+def test_deadlines_that_grpc_cannot_keep(seconds):
+    with pytest.raises(ConfigurationError, match=r"at most 1e\+08 seconds"):
+        ClientOptions(timeout_s=seconds)
+
+
 def test_dead_stub_is_retried_another_internal_error_is_not(client, fake):
     fake.faults = [(Code.INTERNAL, "Stub process 'lprnet_0' is not healthy.")]
     assert client.read_image(picture(1)).plate == text_of(picture(1))
@@ -266,7 +292,9 @@ def test_files(client, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("url", ["http://host:8001", "host:", ":8001", "a:b", "host:0", "h:1/x"])
+@pytest.mark.parametrize(
+    "url", ["http://h:8001", "h:", ":8001", "a:b", "h:0", "h:1/x", "::1", "::1:80"]
+)
 def test_malformed_address(url):
     with pytest.raises(ConfigurationError, match="HOST:PORT"):
         PlateClient(url)

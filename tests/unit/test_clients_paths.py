@@ -68,5 +68,22 @@ def test_name_that_is_no_utf8(tree):
     assert os.fsdecode(raw) in list(expand(["in"]))
 
 
+def test_a_folder_that_cannot_be_listed_stands_for_itself(tree, monkeypatch):
+    """As root nothing is forbidden: the error is made."""
+    (tree / "in" / "sub" / "locked").mkdir()
+    scandir = os.scandir
+
+    def forbid(path):
+        if path.endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    before = list(expand([str(tree)], recursive=True))
+    monkeypatch.setattr(os, "scandir", forbid)
+    after = list(expand([str(tree)], recursive=True))
+    assert set(after) - set(before) == {str(tree / "in" / "sub" / "locked")}
+    assert set(before) <= set(after)
+
+
 def test_list_of_paths():
     assert list(lines_of(io.StringIO("a b.jpg\r\n\nc.jpg"))) == ["a b.jpg", "c.jpg"]

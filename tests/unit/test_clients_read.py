@@ -107,6 +107,8 @@ def test_no_server_says_how_to_start_one_and_spares_the_output(tmp_path, folder)
         (["{empty}", "--url", "nonsense:port"], "no file"),
         (["{none}", "--url", "nonsense:port"], "HOST:PORT"),
         (["{none}", "--in-flight", "0"], "at least 1"),
+        (["{none}", "--timeout", "1e10"], "at most 1e+08 seconds"),
+        (["{none}", "--url", "::1:8001"], "[::1]:8001"),
         ([], "PATH"),
     ],
 )
@@ -168,6 +170,78 @@ def test_parquet_with_an_interruption(fake, tmp_path):
         text_of(picture(300)),
     ]
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["plates.parquet"]
+
+
+def test_parquet_and_a_name_that_is_no_utf8(fake, folder, tmp_path):
+    """Seen to fail: each --resume added the row once more."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    Path(os.fsdecode(os.fsencode(folder) + b"/odd\xff.jpg")).write_bytes(picture(3))
+    output = tmp_path / "plates.parquet"
+    for more in ([], ["--resume"], ["--resume"]):
+        result = lprnet_read(folder, "-o", output, "--url", fake.url, *more)
+        assert result.returncode == 0, result.stderr
+        names = parquet.read_table(output)["file"].to_pylist()
+        assert [name.rpartition("/")[2] for name in names] == [
+            *("car1.jpg", "car2.jpg", "car10.jpg"),
+            "odd\\udcff.jpg",
+        ]
+
+
+def test_parquet_of_somebody_else(fake, folder, tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    output = tmp_path / "mine.parquet"
+    parquet.write_table(pyarrow.table({"file": ["a"], "size": [1]}), output)
+    result = lprnet_read(folder, "-o", output, "--url", fake.url, "--resume")
+    assert result.returncode == 2
+    assert "mine.parquet: it holds no rows of this program" in result.stderr
+    (tmp_path / "folder.parquet").mkdir()
+    result = lprnet_read(folder, "-o", tmp_path / "folder.parquet", "--url", fake.url)
+    assert (result.returncode, fake.requests) == (2, [])
+    assert "it is a folder" in result.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        *("folder.parquet", "mine.parquet", "plates"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl", "json", "table"])
+def test_a_full_disk_is_told_in_one_line(fake, folder, kind):
+    program = [sys.executable, str(ROOT / "lprnet_cli.py"), "read"]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*program, str(folder), "-q", "-f", kind, "--url", fake.url],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert result.returncode == 2
+    assert result.stderr == "error: cannot write the rows: No space left on device\n"
+
+
+def test_the_output_is_no_picture(fake, folder):
+    """Seen to fail: a second run read the first one's rows as a picture."""
+    output = folder / "plates.csv"
+    for more in ([], ["--resume"], []):
+        result = lprnet_read(folder, "-o", output, "--url", fake.url, *more)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert len(output.read_text().splitlines()) == 1 + 3
+    only = folder / "car1.jpg"
+    result = lprnet_read(only, "-o", only, "--url", fake.url)
+    assert result.returncode == 2
+    assert only.read_bytes() == picture(1)
+
+
+def test_odd_entries_get_their_rows(fake, folder):
+    """Seen to fail: a link to itself ended the whole read."""
+    (folder / "self").symlink_to("self")
+    listed = f"{folder}/car1.jpg\0x\n"
+    result = lprnet_read(folder, "-f", "tsv", "--url", fake.url)
+    assert result.returncode == 1
+    assert rows_of(result)[-1][3] == "too many levels of symbolic links"
+    result = lprnet_read("-", "-f", "jsonl", "--url", fake.url, input=listed)
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["error"] == "embedded null byte"
 
 
 def test_ctrl_c_ends_at_once_without_a_traceback(fake, folder):

@@ -145,6 +145,20 @@ def test_foreign_file_is_left_alone(kind, tmp_path):
     assert path.read_text() == "dear diary\nplates,all day\n"
 
 
+@pytest.mark.parametrize("kind", RESUMABLE)
+@pytest.mark.parametrize("content", ['{"my": "data"}', "my,own,csv", "[1, 2]\n", "file"])
+def test_foreign_file_of_one_line_is_left_alone(kind, content, tmp_path):
+    """Seen to fail: without a line end it was taken for a torn row of ours and cut off."""
+    path = tmp_path / "mine"
+    path.write_text(content)
+    if content == "file" and kind != "jsonl":  # the beginning of our heading
+        assert recover(path, kind).count == 0
+        return
+    with pytest.raises(ConfigurationError, match=r"no .* rows of this program"):
+        recover(path, kind)
+    assert path.read_text() == content
+
+
 def test_nothing_to_recover(tmp_path):
     assert list(recover(tmp_path / "none.tsv", "tsv").remaining(["a"])) == ["a"]
     assert list(Done().remaining(["a", "a"])) == ["a", "a"]

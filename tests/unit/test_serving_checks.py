@@ -151,6 +151,12 @@ def test_packages_of_the_models_python() -> None:
     assert packages.simplejpeg is not None
 
 
+@pytest.mark.parametrize("host", ["8.8.8.8", "nohost.invalid", "::ffff:8.8.8.8"])
+def test_a_free_port_where_nobody_can_listen(host: str) -> None:
+    with pytest.raises(PreflightError, match="cannot listen on"):
+        preflight.free_port(host)
+
+
 # --- profile -------------------------------------------------------------------------------
 
 
