@@ -39,7 +39,7 @@ class Verb:
 VERBS = {
     "read": Verb("clients.read", "read plates from pictures through a server", "clients"),
     "serve": Verb("serving.serve", "start tritonserver with the model repository", "serve"),
-    "health": Verb("serving.health", "ask a running server for a plate it must know", "clients"),
+    "health": Verb("clients.health", "ask a running server for a plate it must know", "clients"),
     "train": Verb("training.train", "train or fine-tune a recogniser", "train"),
     "average": Verb("training.average", "average checkpoints, or strip one", "train"),
     "evaluate": Verb("training.evaluate", "measure accuracy on labelled sets", "train"),

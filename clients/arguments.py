@@ -11,8 +11,8 @@ from clients.options import DEFAULT_URL, MAX_TIMEOUT_S, URL_VARIABLE, ClientOpti
 _DEFAULTS = ClientOptions()
 
 
-def add_server_arguments(parser: argparse.ArgumentParser) -> None:
-    """Address, deadlines, certificates."""
+def add_connection_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Address and certificates; returns their group."""
     group = parser.add_argument_group("server")
     add = group.add_argument
     add(
@@ -20,6 +20,17 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help=f"gRPC address (default: ${URL_VARIABLE}, else {DEFAULT_URL})",
     )
+    add("--tls", action="store_true", help="encrypted connection")
+    add("--ca-file", type=Path, metavar="PEM", help="who signs the server's certificate")
+    add("--cert-file", type=Path, metavar="PEM", help="own certificate, for mutual TLS")
+    add("--key-file", type=Path, metavar="PEM", help="its private key")
+    add("--server-name", metavar="NAME", help="name in the server's certificate")
+    return group
+
+
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    """Address, certificates, deadlines, ways and order of requests."""
+    add = add_connection_arguments(parser).add_argument
     add(
         "--timeout",
         type=seconds,
@@ -53,28 +64,32 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         default=_DEFAULTS.priority,
         help="1 goes before the requests that wait; 0 leaves it to the server (default)",
     )
-    add("--tls", action="store_true", help="encrypted connection")
-    add("--ca-file", type=Path, metavar="PEM", help="who signs the server's certificate")
-    add("--cert-file", type=Path, metavar="PEM", help="own certificate, for mutual TLS")
-    add("--key-file", type=Path, metavar="PEM", help="its private key")
-    add("--server-name", metavar="NAME", help="name in the server's certificate")
+
+
+def tls_from(args: argparse.Namespace) -> Tls | None:
+    """The certificates that the options name, which imply --tls; None: a plain connection.
+
+    Raises:
+        ConfigurationError: for a certificate without its key.
+    """
+    names = (args.ca_file, args.cert_file, args.key_file, args.server_name)
+    encrypted = args.tls or any(name is not None for name in names)
+    return Tls(*names) if encrypted else None
 
 
 def client_from(args: argparse.Namespace) -> PlateClient:
-    """The client that the options ask for; certificates imply --tls.
+    """The client that the options ask for.
 
     Raises:
         ConfigurationError: for an address or files that cannot be used.
     """
-    names = (args.ca_file, args.cert_file, args.key_file, args.server_name)
-    encrypted = args.tls or any(name is not None for name in names)
     options = ClientOptions(
         timeout_s=args.timeout,
         in_flight=args.in_flight,
         shared_memory=args.shared_memory,
         cuda_device=args.cuda_shared_memory,
         priority=args.priority,
-        tls=Tls(*names) if encrypted else None,
+        tls=tls_from(args),
     )
     return PlateClient(args.url, options)
 

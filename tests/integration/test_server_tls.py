@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from serving.watchdog import Watchdog
 
 pytestmark = pytest.mark.integration
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_test_certificates.sh"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "make_test_certificates.sh"
 PATIENT = ClientOptions(timeout_s=60, connect_timeout_s=60)
 HASTY = ClientOptions(timeout_s=3, connect_timeout_s=3)
 
@@ -68,6 +70,16 @@ def test_the_right_certificate_reads(mutual: Watchdog, certificates: Path) -> No
     tls = Tls(certificates / "ca.pem", certificates / "client.pem", certificates / "client.key")
     assert read(mutual, replace(PATIENT, tls=tls)) == "TLS1"
     assert mutual.status.ready()
+
+
+def test_health_asks_with_certificates(mutual: Watchdog, certificates: Path) -> None:
+    command = [sys.executable, str(ROOT / "lprnet_cli.py"), "health"]
+    command += ["--url", f"localhost:{mutual.server.options.grpc_port}"]
+    command += ["--repository", str(mutual.server.options.repository), "--timeout", "60"]
+    for option, name in (("ca", "ca.pem"), ("cert", "client.pem"), ("key", "client.key")):
+        command += [f"--{option}-file", str(certificates / name)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
 
 
 @pytest.mark.parametrize("case", ["plain", "no certificate", "other client", "other server"])

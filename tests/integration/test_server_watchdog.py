@@ -65,6 +65,21 @@ def health(*arguments: str) -> tuple[int, str]:
     return ran.returncode, ran.stdout
 
 
+def test_health_knows_a_watchdog_from_another_server(dog: Watchdog) -> None:
+    """Seen to fail: Triton's metrics port, which answers anything, was healthy."""
+    for path in ("", "/", "/readyz"):  # `lprnet serve` prints the last one
+        assert health("--watchdog", f"{dog.health_url}{path}")[0] == 0
+    metrics = f"http://127.0.0.1:{dog.server.options.metrics_port}"
+    code, said = health("--watchdog", metrics)
+    assert (code, "no watchdog" in said) == (1, True), said
+
+
+def test_health_takes_the_address_as_read_does(dog: Watchdog, monkeypatch: Any) -> None:
+    repository = ("--repository", str(dog.server.options.repository))
+    monkeypatch.setenv("LPRNET_URL", f"grpc://{dog.server.grpc_url}")
+    assert health(*repository)[0] == 0
+
+
 SHORT = {
     "fuzzed_pictures": 0.03,
     "fuzzed_requests": 0.1,

@@ -7,33 +7,33 @@ model repository nor certificates.
 Examples:
   lprnet health
   lprnet health --url 10.0.0.7:8001 --timeout 5
+  lprnet health --url plates.example:8001 --ca-file ca.pem
   lprnet health --watchdog http://127.0.0.1:8003
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Final
 
 import tritonclient.grpc as grpcclient
 
+from clients.arguments import add_connection_arguments, seconds, tls_from
+from clients.options import ClientOptions, resolve_url
 from serving.errors import ProbeError
-from serving.options import DEFAULT_REPOSITORY, ServerOptions
+from serving.options import DEFAULT_REPOSITORY
 from serving.probe import ask, load_probe
 
-_DEFAULTS = ServerOptions()
+_READY: Final = "/readyz"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `lprnet health`."""
-    parser.add_argument(
-        "--url",
-        default=f"{_DEFAULTS.host}:{_DEFAULTS.grpc_port}",
-        metavar="HOST:PORT",
-        help="gRPC address of the server (default: %(default)s)",
-    )
+    add_connection_arguments(parser)
     parser.add_argument(
         "--repository",
         type=Path,
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds,
         default=5.0,
         metavar="S",
         help="seconds for each answer (default: %(default)g)",
@@ -56,15 +56,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Say in one line how the server is; 0 when it reads right."""
     if args.watchdog is not None:
-        return _ask_watchdog(args.watchdog.rstrip("/") + "/readyz", args.timeout)
+        address = args.watchdog.rstrip("/").removesuffix(_READY)
+        return _ask_watchdog(address + _READY, args.timeout)
+    url, options = resolve_url(args.url), ClientOptions(tls=tls_from(args))
     probe = load_probe(args.repository)
-    with grpcclient.InferenceServerClient(args.url) as client:
+    with grpcclient.InferenceServerClient(
+        url,
+        creds=None if options.tls is None else options.tls.credentials(),
+        channel_args=options.channel_args,
+    ) as client:
         try:
-            seconds = ask(client, probe, args.timeout)
+            taken_s = ask(client, probe, args.timeout)
         except ProbeError as error:
-            print(f"not healthy: {args.url}: {error}")
+            print(f"not healthy: {url}: {error}")
             return 1
-    print(f"healthy: {args.url} reads {probe.plate!r}, both ensembles in {seconds * 1000:.0f} ms")
+    print(f"healthy: {url} reads {probe.plate!r}, both ensembles in {taken_s * 1000:.0f} ms")
     return 0
 
 
@@ -72,12 +78,16 @@ def _ask_watchdog(url: str, timeout_s: float) -> int:
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:
             body = answer.read().decode().strip()
+            ready = json.loads(body)["ready"]
     except urllib.error.HTTPError as error:
         print(f"not healthy: {error.read().decode().strip()}")
+        return 1
+    except (KeyError, TypeError, json.JSONDecodeError):
+        print(f"not healthy: what answers at {url} is no watchdog of `lprnet serve`")
         return 1
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         print(f"not healthy: no watchdog answers at {url}: {reason}")
         return 1
-    print(f"healthy: {body}")
-    return 0
+    print(f"{'healthy' if ready else 'not healthy'}: {body}")
+    return 0 if ready else 1
