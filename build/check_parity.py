@@ -32,6 +32,7 @@ from lprnet.ctc import decode
 from lprnet.errors import LprnetError
 from lprnet.model_file import ModelError, ModelFacts, read_model_file, require_spec, verify
 from lprnet.plate_spec import PlateSpec
+from training.evaluation.options import positive
 from training.shipped import named_weights
 
 DATA_VARIABLE = "LPRNET_DATA"
@@ -179,7 +180,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, nargs="+", default=[], metavar="SET", help="labelled sets"
     )
-    parser.add_argument("--limit", type=int, help="at most so many pictures of each set")
+    parser.add_argument("--limit", type=positive, help="at most so many pictures of each set")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -61,25 +61,29 @@ def load_set(root: Path, spec: PlateSpec, limit: int | None = None, seed: int = 
         limit: at most so many pictures, drawn at random but the same for the same seed.
 
     Raises:
-        DatasetError: when the folder is no labelled set or a picture in it cannot be read.
+        DatasetError: when the folder is no labelled set or no picture in it can be read. One that
+            cannot is left out, which is said on stderr: it tells nothing about a model.
     """
     records = read_set(root)
     if limit is not None and len(records) > limit:
         chosen = np.random.default_rng(seed).choice(len(records), limit, replace=False)
         records = [records[i] for i in np.sort(chosen)]
     crops = np.empty((len(records), *spec.image_shape), np.uint8)
-    digests = []
-    for crop, record in zip(
-        crops, tqdm(records, desc=root.name, disable=not sys.stderr.isatty()), strict=True
-    ):
+    texts: list[str] = []
+    digests: list[str] = []
+    for record in tqdm(records, desc=root.name, disable=not sys.stderr.isatty()):
         try:
             data = record.path.read_bytes()
-            crop[:] = load_crop(data, spec.height_px, spec.width_px)
+            crops[len(texts)] = load_crop(data, spec.height_px, spec.width_px)
         except (OSError, ImageError) as error:
-            raise DatasetError(f"cannot read {record.path}: {error}") from error
+            tqdm.write(f"note: left out {record.path}: {error}", file=sys.stderr)
+            continue
+        texts.append(record.text)
         digests.append(hashlib.sha256(data).hexdigest())
+    if not texts:
+        raise DatasetError(f"no picture of {root} can be read")
     name = "/".join(root.resolve().parts[-2:])
-    return LabelledCrops(name, crops, tuple(r.text for r in records), tuple(digests))
+    return LabelledCrops(name, crops[: len(texts)], tuple(texts), tuple(digests))
 
 
 def join_sets(sets: Sequence[LabelledCrops]) -> LabelledCrops:

@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -18,9 +19,10 @@ from lprnet.errors import LprnetError
 from lprnet.model_file import ModelError, verify_file
 from lprnet.plate_spec import PlateSpec
 from training.checkpoint import Checkpoint, save_checkpoint
+from training.data.records import DatasetError
 
 import check_parity  # isort: skip - sample_readers says where build/ is
-from labelled import LabelledCrops  # isort: skip
+from labelled import LabelledCrops, load_set  # isort: skip
 from model_metadata import sign  # isort: skip
 from runtimes import OnnxRuntimeRunner, TorchRunner, load_runner  # isort: skip
 
@@ -157,3 +159,23 @@ def test_real_plates_agree(model: Path, checkpoint: Path, monkeypatch: pytest.Mo
         for row in json.loads(model.with_suffix(".json").read_text())["parity"]["rows"]
     }
     assert len(sets) > 1
+
+
+def test_an_unreadable_picture_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen to fail: one empty file kept a model from being proven."""
+    for folder in ("image", "label"):
+        (tmp_path / folder).mkdir()
+    for text in ("AB12CD", "EMPTY1"):
+        (tmp_path / "label" / f"{text}.txt").write_text(text)
+    cv2.imwrite(str(tmp_path / "image" / "AB12CD.jpg"), np.zeros((48, 96, 3), np.uint8))
+    (tmp_path / "image" / "EMPTY1.jpg").touch()
+    labelled = load_set(tmp_path, PlateSpec())
+    assert labelled.texts == ("AB12CD",)
+    assert len(labelled.crops) == len(labelled.digests) == 1
+    assert "left out" in capsys.readouterr().err
+    (tmp_path / "image" / "AB12CD.jpg").unlink()
+    (tmp_path / "image" / "AB12CD.jpg").touch()
+    with pytest.raises(DatasetError, match="no picture of"):
+        load_set(tmp_path, PlateSpec())
