@@ -6,14 +6,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from tritonclient.grpc import InferInput, InferResult  # type: ignore[import-untyped]
+import grpc  # type: ignore[import-untyped]
 from tritonclient.grpc.aio import InferenceServerClient  # type: ignore[import-untyped]
 from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
 
-from clients.errors import ClientError, DeadlineExceeded, ServerUnavailable, from_triton
+from clients.channel import infer_call, open_channel
+from clients.errors import (
+    ClientError,
+    DeadlineExceeded,
+    ServerUnavailable,
+    from_grpc,
+    from_triton,
+)
 from clients.options import ClientOptions, resolve_url
 from clients.retry import Attempts, RequestIds, RetryBudget
-from clients.wire import OUTPUTS
+from clients.wire import Tensor, infer_request
 
 Answer = TypeVar("Answer")
 
@@ -25,15 +32,19 @@ class AsyncConnection:
         self.url = resolve_url(url)
         self.options = options
         self._headers = dict(options.headers)
+        self._metadata = tuple(options.headers.items())
         self._budget = RetryBudget(options.retry)
         self._ids = RequestIds()
         self._slots = asyncio.Semaphore(options.in_flight)
         self._closed = False
+        # For all but plates.
         self._triton = InferenceServerClient(
             self.url,
             creds=None if options.tls is None else options.tls.credentials(),
             channel_args=options.channel_args,
         )
+        self._channel = open_channel(self.url, options, asyncio=True)
+        self._infer = infer_call(self._channel)
 
     @property
     def retries(self) -> int:
@@ -60,21 +71,14 @@ class AsyncConnection:
             ) from None
         return answer.config
 
-    async def infer(self, model: str, tensor: InferInput) -> InferResult:
-        """Send one request when one of `in_flight` slots is free."""
+    async def infer(self, model: str, tensor: Tensor) -> Any:
+        """ModelInferResponse to one request, sent when one of `in_flight` slots is free."""
         request_id = self._ids.next()
+        request = infer_request(model, tensor, request_id, self.options.priority)
         async with self._slots:
             return await self._call(
                 self.options.timeout_s,
-                lambda left_s: self._triton.infer(
-                    model,
-                    [tensor],
-                    outputs=OUTPUTS,
-                    request_id=request_id,
-                    priority=self.options.priority,
-                    headers=self._headers,
-                    client_timeout=left_s,
-                ),
+                lambda left_s: self._infer(request, timeout=left_s, metadata=self._metadata),
                 request_id,
             )
 
@@ -82,6 +86,7 @@ class AsyncConnection:
         """Close the connection; calls under way end with an error. Closing twice is harmless."""
         if not self._closed:
             self._closed = True
+            await self._channel.close()
             await self._triton.close()
 
     async def _call(
@@ -101,6 +106,8 @@ class AsyncConnection:
                 if self._closed and task is not None and not task.cancelling():  # not the caller's
                     raise ClientError("the client is closed") from None
                 raise
+            except grpc.RpcError as error:
+                await asyncio.sleep(attempts.pause_s(from_grpc(error, self.url)))
             except InferenceServerException as error:
                 await asyncio.sleep(attempts.pause_s(from_triton(error, self.url)))
             else:

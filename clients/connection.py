@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, TypeVar
 
+import grpc  # type: ignore[import-untyped]
 from tritonclient.grpc import (  # type: ignore[import-untyped]
     InferenceServerClient,
-    InferInput,
-    InferResult,
 )
 from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
 
+from clients.channel import infer_call, open_channel
 from clients.errors import (
     AccessDenied,
     ClientError,
@@ -22,12 +22,13 @@ from clients.errors import (
     RegionLost,
     ServerError,
     ServerUnavailable,
+    from_grpc,
     from_triton,
 )
 from clients.options import ClientOptions, resolve_url
 from clients.retry import Attempts, RequestIds, RetryBudget
 from clients.shared_memory import Region, RegionPool
-from clients.wire import OUTPUTS
+from clients.wire import Tensor, infer_request
 
 Answer = TypeVar("Answer")
 _LOG: Final = logging.getLogger(__name__)
@@ -42,14 +43,18 @@ class Connection:
         wanted = options.shared_memory or options.cuda_device is not None
         self.regions = RegionPool(options.cuda_device) if wanted else None
         self._headers = dict(options.headers)
+        self._metadata = tuple(options.headers.items())
         self._budget = RetryBudget(options.retry)
         self._ids = RequestIds()
         self._closed = threading.Event()
+        # For all but plates.
         self._triton = InferenceServerClient(
             self.url,
             creds=None if options.tls is None else options.tls.credentials(),
             channel_args=options.channel_args,
         )
+        self._channel = open_channel(self.url, options)
+        self._infer = infer_call(self._channel)
 
     @property
     def retries(self) -> int:
@@ -76,23 +81,16 @@ class Connection:
                 f"no server answers at {self.url} within {wait_s:g} s"
             ) from None
 
-    def infer(self, model: str, tensor: InferInput, region: Region | None = None) -> InferResult:
-        """Send one request; `tensor` lies in `region` where one is named."""
+    def infer(self, model: str, tensor: Tensor, region: Region | None = None) -> Any:
+        """ModelInferResponse to one request; `tensor` lies in `region` where one is named."""
         request_id = self._ids.next()
         attempts = Attempts(self._budget, self.options.timeout_s, request_id)
+        request = infer_request(model, tensor, request_id, self.options.priority)
 
-        def attempt() -> InferResult:
+        def attempt() -> Any:
             if region is not None and not region.registered:
                 self._register(region, attempts.left_s)
-            return self._triton.infer(
-                model,
-                [tensor],
-                outputs=OUTPUTS,
-                request_id=request_id,
-                priority=self.options.priority,
-                headers=self._headers,
-                client_timeout=attempts.left_s,
-            )
+            return self._infer(request, attempts.left_s, self._metadata)
 
         try:
             return self._call(attempts, attempt)
@@ -115,6 +113,7 @@ class Connection:
         self._closed.set()
         with ExitStack() as at_last:  # whatever happens before
             at_last.callback(self._triton.close)
+            at_last.callback(self._channel.close)
             regions = [] if self.regions is None else self.regions.drain()
             for region in regions:
                 at_last.callback(region.memory.free)
@@ -148,6 +147,8 @@ class Connection:
                 raise ClientError("the client is closed")
             try:
                 answer = attempt()
+            except grpc.RpcError as error:
+                self._closed.wait(attempts.pause_s(from_grpc(error, self.url)))
             except InferenceServerException as error:
                 self._closed.wait(attempts.pause_s(from_triton(error, self.url)))
             except ValueError as error:  # grpc's answer when close() came in between

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+import grpc  # type: ignore[import-untyped]
+
 from lprnet.errors import ImageError, LprnetError
 
 _PICTURE = re.compile(
@@ -107,7 +109,15 @@ class TritonException(Protocol):
 def from_triton(error: TritonException, url: str) -> ClientError:
     """tritonclient's exception -> ours."""
     code = (error.status() or "UNKNOWN").removeprefix("StatusCode.")
-    message = error.message() or "no reason given"
+    return _from_status(code, error.message() or "no reason given", url)
+
+
+def from_grpc(error: grpc.Call, url: str) -> ClientError:
+    """gRPC's exception -> ours."""
+    return _from_status(error.code().name, error.details() or "no reason given", url)
+
+
+def _from_status(code: str, message: str, url: str) -> ClientError:
     if _RESTRICTED in message:
         return AccessDenied(code, message)
     if code == "UNAVAILABLE" or (code == "NOT_FOUND" and _LEAVING in message):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,10 +17,10 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from tritonclient.grpc import InferInput  # type: ignore[import-untyped]
 
 from clients.cuda_memory import CudaMemory, check_device
 from clients.errors import ClientError, ConfigurationError
+from clients.wire import Tensor, image_input
 from lprnet import contract
 
 PREFIX: Final = "lprnet_client_"
@@ -103,23 +102,22 @@ class Region:
     memory: Memory
     registered: bool = False
 
-    def put_images(self, pictures: Sequence[bytes]) -> InferInput:
-        """Write encoded pictures as Triton's BYTES (length, little endian, then content)."""
-        parts = [part for data in pictures for part in (struct.pack("<I", len(data)), data)]
-        content = np.frombuffer(b"".join(parts), np.uint8)
-        return self._put(contract.ENCODED, [len(pictures), 1], "BYTES", content)
+    def put_images(self, pictures: Sequence[bytes]) -> Tensor:
+        """Write encoded pictures."""
+        plain = image_input(pictures)
+        return self._put(
+            plain.name, plain.datatype, plain.shape, np.frombuffer(plain.content, "u1")
+        )
 
-    def put_crops(self, crops: npt.NDArray[np.uint8]) -> InferInput:
+    def put_crops(self, crops: npt.NDArray[np.uint8]) -> Tensor:
         """Write UINT8 [N, 3, H, W]."""
-        return self._put(contract.IMAGE, list(crops.shape), "UINT8", crops)
+        return self._put(contract.IMAGE, "UINT8", crops.shape, crops)
 
     def _put(
-        self, name: str, shape: list[int], kind: str, content: npt.NDArray[np.uint8]
-    ) -> InferInput:
+        self, name: str, kind: str, shape: tuple[int, ...], content: npt.NDArray[np.uint8]
+    ) -> Tensor:
         self.memory.write(content)
-        tensor = InferInput(name, shape, kind)
-        tensor.set_shared_memory(self.memory.name, content.nbytes)
-        return tensor
+        return Tensor(name, kind, shape, region=self.memory.name, region_bytes=content.nbytes)
 
 
 class RegionPool:

@@ -1,13 +1,15 @@
-"""Request ids, priority, and shared memory in a GPU."""
+"""Requests and answers: ids, priority, shared memory in a GPU, what an answer must hold."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
 import logging
+import struct
 
 import pytest
 from fake_triton import Code, FakeTriton, picture, serve
+from tritonclient.grpc import service_pb2
 
 import lprnet_cli
 from clients import (
@@ -15,8 +17,10 @@ from clients import (
     ClientOptions,
     ConfigurationError,
     PlateClient,
+    PlateReading,
     RetryPolicy,
     ServerError,
+    wire,
 )
 
 QUICK = ClientOptions(timeout_s=20, retry=RetryPolicy(first_delay_s=0.01))
@@ -126,3 +130,44 @@ def test_the_asyncio_client_has_no_gpu_memory():
 
     with pytest.raises(ConfigurationError, match="use PlateClient"):
         asyncio.run(make())
+
+
+def answer_of(plates: bytes, confidences: list[float], characters: list[float]):
+    answer = service_pb2.ModelInferResponse()
+    floats = (struct.pack(f"<{len(v)}f", *v) for v in (confidences, characters))
+    for name, content in zip(
+        ("plate", "confidence", "char_confidences"), (plates, *floats), strict=True
+    ):
+        answer.outputs.add(name=name)
+        answer.raw_output_contents.append(content)
+    return answer
+
+
+AB = b"\x02\0\0\0AB"
+
+
+def test_readings_of_an_answer():
+    answer = answer_of(AB + b"\0\0\0\0", [0.5, 0.0], [0.5, 0.75, 0.0, 0.0] + [0.0] * 4)
+    assert wire.readings(answer, 2) == [
+        PlateReading("AB", 0.5, (0.5, 0.75)),
+        PlateReading("", 0.0, ()),
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        service_pb2.ModelInferResponse(),
+        answer_of(AB, [0.5, 0.5], [0.5] * 4),
+        answer_of(AB + AB, [0.5], [0.5] * 4),
+        answer_of(AB[:-1], [0.5], [0.5] * 4),
+        answer_of(b"\x02\0", [0.5], [0.5] * 4),
+        answer_of(b"\x02\0\0\0\xff\xff", [0.5], [0.5] * 4),
+        answer_of(AB, [0.5], []),
+        answer_of(b"", [], []),
+    ],
+    ids=range(8),
+)
+def test_an_answer_that_holds_something_else_is_the_servers_fault(answer):
+    with pytest.raises(ServerError, match="does not hold a plate a picture"):
+        wire.readings(answer, 1)
