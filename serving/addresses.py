@@ -33,6 +33,11 @@ def resolve_ports(options: ServerOptions) -> ServerOptions:
         ("metrics", options.metrics_host, options.metrics_port, "--metrics-port"),
         ("health", options.health_host, options.health_port, "--health-port"),
     ):
+        if ":" in host and what != "health":  # its own check finds every port taken there
+            raise PreflightError(
+                f"Triton's {what} does not listen on {host}: give an IPv4 address or a name of one, "
+                "such as 0.0.0.0, and put a proxy in front for IPv6"
+            )
         if port in chosen and port != 0:
             raise PreflightError(f"{option} {port} is another port of this server already")
         if port != 0:

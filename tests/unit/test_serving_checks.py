@@ -157,6 +157,13 @@ def test_a_free_port_where_nobody_can_listen(host: str) -> None:
         preflight.free_port(host)
 
 
+@pytest.mark.parametrize("host", ["::", "::1"])
+def test_tritons_lack_of_ipv6_is_told_before_the_start(host: str) -> None:
+    """Seen to fail: tritonserver itself says that the port is taken."""
+    with pytest.raises(PreflightError, match="give an IPv4 address"):
+        resolve_ports(ServerOptions(host=host))
+
+
 # --- profile -------------------------------------------------------------------------------
 
 
