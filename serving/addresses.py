@@ -35,7 +35,7 @@ def resolve_ports(options: ServerOptions) -> ServerOptions:
     ):
         if ":" in host and what != "health":  # its own check finds every port taken there
             raise PreflightError(
-                f"Triton's {what} does not listen on {host}: give an IPv4 address or a name of one, "
+                f"Triton's {what} does not listen on {host}: give an IPv4 address, "
                 "such as 0.0.0.0, and put a proxy in front for IPv6"
             )
         if port in chosen and port != 0:
