@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,11 @@ from typing import Final, TextIO
 from clients.errors import ConfigurationError
 
 _FLUSH_S: Final = 0.2
+
+
+def abandon_stdout() -> None:
+    """Let what stdout still holds go nowhere: at its end Python would fail to write it once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Output:

@@ -29,7 +29,7 @@ from typing import Final
 from clients import parquet
 from clients.arguments import add_server_arguments, client_from, fraction, whole
 from clients.errors import ClientError, ConfigurationError, ServerUnavailable
-from clients.output import Output
+from clients.output import Output, abandon_stdout
 from clients.paths import expand, lines_of
 from clients.progress import Progress
 from clients.result import FileReading
@@ -139,6 +139,8 @@ def _told_of_a_full_disk(path: Path | None, hint: str) -> Iterator[None]:
         raise
     except OSError as error:
         where = "the rows" if path is None else path
+        if path is None:
+            abandon_stdout()
         raise ClientError(f"cannot write {where}: {error.strerror}{hint}") from error
 
 

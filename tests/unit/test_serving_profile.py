@@ -19,9 +19,7 @@ from serving.find import Installation
 from serving.options import ROOT
 from serving.plan_check import BACKEND_LIBRARY, GpuMachine, read_machine, version_text
 from serving.profile import choose_profile, gpu_present
-from serving.python_environment import (
-    Packages,
-)
+from serving.python_environment import Packages
 
 PLAN = b"a plan"
 RECORD = EngineRecord(
