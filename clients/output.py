@@ -16,7 +16,7 @@ _FLUSH_S: Final = 0.2
 
 
 def abandon_stdout() -> None:
-    """Let what stdout still holds go nowhere: at its end Python would fail to write it once more."""
+    """Let what stdout still holds go nowhere: Python would fail to write it at the end again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
