@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import filecmp
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -258,3 +261,26 @@ def test_the_verb(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert re.search(r"sample fp32, 36 characters, T = 48", capsys.readouterr().out)
     assert main(["repository", "--onnx", str(tmp_path / "none.onnx")]) == 2
     assert "none.onnx" in capsys.readouterr().err
+
+
+def test_make_serves_weights_without_an_int8_form(tmp_path: Path) -> None:
+    """Seen to fail: `lprnet repository --onnx X` takes the INT8 form away, and make wanted it."""
+    shutil.copy(Path(lprnet.__file__).parents[1] / "Makefile", tmp_path)
+    needed = ["pyproject.toml", "requirements.lock", ".venv/bin/python", ".venv/.stamp-serve"]
+    needed += ["build/assemble.py", "build/repository_parts.py", "lprnet/__init__.py"]
+    needed += ["model_repository/lprnet/1/model.onnx"]
+    for name in needed:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    dry = subprocess.run(
+        ["make", "-n", "serve"],
+        cwd=tmp_path,
+        env=outer,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (dry.returncode, dry.stderr) == (0, "")
+    assert "lprnet serve" in dry.stdout
