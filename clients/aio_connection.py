@@ -74,8 +74,9 @@ class AsyncConnection:
     async def infer(self, model: str, tensor: Tensor) -> Any:
         """ModelInferResponse to one request, sent when one of `in_flight` slots is free."""
         request_id = self._ids.next()
-        request = infer_request(model, tensor, request_id, self.options.priority)
         async with self._slots:
+            # Made here: of many that wait for a slot none needs its message yet.
+            request = infer_request(model, tensor, request_id, self.options.priority)
             return await self._call(
                 self.options.timeout_s,
                 lambda left_s: self._infer(request, timeout=left_s, metadata=self._metadata),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 from serving_installation import WITH_OPENVINO, WITHOUT_RUNTIME, installation
+from test_engine_record import PLAN
+from test_engine_record import RECORD as ANY_RECORD
 
 from lprnet import contract
 from lprnet.engine_record import EngineRecord, record_path
@@ -21,23 +22,7 @@ from serving.plan_check import BACKEND_LIBRARY, GpuMachine, read_machine, versio
 from serving.profile import choose_profile, gpu_present
 from serving.python_environment import Packages
 
-PLAN = b"a plan"
-RECORD = EngineRecord(
-    flavour="tensorrt",
-    tensorrt_version="10.13.3.9",
-    gpu_name="NVIDIA L4",
-    compute_capability="8.9",
-    precision="fp16",
-    onnx_sha256="a" * 64,
-    plan_sha256=hashlib.sha256(PLAN).hexdigest(),
-    plate_spec_digest=DEFAULT_SPEC.digest,
-    min_batch=1,
-    opt_batch=16,
-    max_batch=256,
-    inputs=("image UINT8 [N, 3, 48, 96]",),
-    outputs=("char_ids INT32 [N, 48]", "char_probs FP32 [N, 48]"),
-    built_at="2026-01-01T00:00:00+00:00",
-)
+RECORD = dataclasses.replace(ANY_RECORD, plate_spec_digest=DEFAULT_SPEC.digest)
 MACHINE = GpuMachine("10.13.3", "NVIDIA L4", "8.9")
 
 
