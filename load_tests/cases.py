@@ -10,8 +10,8 @@ from lprnet import contract
 ENGINE: Final = "bare engine"
 """The runtime alone: one call a batch, all threads on it."""
 
-SPLIT_ENGINE: Final = "engine as served"
-"""The same with large batches split between the threads, which is what the model does."""
+SERVED_ENGINE: Final = "engine as served"
+"""The same made into graphs of fixed batch sizes, one thread each, which is what the model does."""
 
 PEER: Final = "fast-plate-ocr"
 PEER_SERVER: Final = "fast-plate-ocr + FastAPI"
@@ -67,7 +67,7 @@ def all_cases(*, engine: bool, peer: bool, quick: bool) -> list[Case]:
     cases: list[Case] = []
     if engine:
         cases += [Case(ENGINE, IN_PROCESS, 1, 1), Case(ENGINE, IN_PROCESS, MANY, 1)]
-        cases.append(Case(SPLIT_ENGINE, IN_PROCESS, MANY, 1))
+        cases.append(Case(SERVED_ENGINE, IN_PROCESS, MANY, 1))
     cases += _steps(contract.ENGINE_MODEL, RAW_GRPC, (1, MANY))
     for model in (lpr, image):
         cases += _steps(model, LIBRARY, (1, MANY))

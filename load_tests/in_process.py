@@ -18,7 +18,9 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 
 from load_tests.drive import Timed, drive_threads
+from load_tests.runtime_alone import OpenVinoAlone
 from lprnet import contract
+from lprnet.cpus import usable_cpus
 from lprnet.errors import LprnetError
 from lprnet.plate_spec import PlateSpec
 
@@ -34,13 +36,14 @@ class EngineReader:
         folder: version folder of the model.
         parameters: of the model's config.
         crops: UINT8 [N, 3, 48, 96].
-        split: as the model splits large batches; False: the runtime alone.
+        alone: OpenVINO by itself (`load_tests.runtime_alone`) instead of the model's engine, which
+            is made of it. ONNX Runtime is the same in both.
     """
 
     folder: Path
     parameters: Mapping[str, str]
     crops: Any
-    split: bool = False
+    alone: bool = True
 
     def load(self) -> tuple[Callable[[int, int], int], Callable[[], list[str]]]:
         """`ask(index, batch)`; the second function is not for this reader."""
@@ -49,17 +52,22 @@ class EngineReader:
         file_module = importlib.import_module("lprnet_model_file")
         runtime = engine_module.choose_runtime(self.parameters["runtime"])
         path = file_module.model_path(self.folder, self.parameters["model_file"], runtime)
-        engine = engine_module.load_engine(
-            path,
-            PlateSpec.from_file(self.folder / contract.SPEC_FILE),
-            engine_module.EngineOptions(
-                runtime=runtime,
-                threads=int(self.parameters["threads"]),
-                split=self.split,
-                hint=self.parameters["performance_hint"],
-                cache_dir=self.parameters["cache_dir"],
-            ),
-        )
+        threads = int(self.parameters["threads"])
+        hint = self.parameters["performance_hint"]
+        engine: Any
+        if self.alone and runtime == "openvino":
+            engine = OpenVinoAlone(path, threads or usable_cpus(), hint)
+        else:
+            engine = engine_module.load_engine(
+                path,
+                PlateSpec.from_file(self.folder / contract.SPEC_FILE),
+                engine_module.EngineOptions(
+                    runtime=runtime,
+                    threads=threads,
+                    hint=hint,
+                    cache_dir=self.parameters["cache_dir"],
+                ),
+            )
 
         def ask(index: int, batch: int) -> int:
             start = index * batch % max(1, len(self.crops) - batch + 1)

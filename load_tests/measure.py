@@ -65,8 +65,8 @@ class Bench:
         with contextlib.ExitStack() as stack:
             if self.engine_parameters is not None:
                 folder = self.server.options.repository / contract.ENGINE_MODEL / "1"
-                for target, split in ((names.ENGINE, False), (names.SPLIT_ENGINE, True)):
-                    reader = EngineReader(folder, self.engine_parameters, self.crops, split)
+                for target, alone in ((names.ENGINE, True), (names.SERVED_ENGINE, False)):
+                    reader = EngineReader(folder, self.engine_parameters, self.crops, alone)
                     self._children[target] = stack.enter_context(Child(reader))
             if self._peer_dir is not None:
                 peer = Child(PeerReader(self._peer_dir, self.files))

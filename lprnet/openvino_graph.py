@@ -12,11 +12,11 @@ from lprnet.telemetry import forbid_openvino_telemetry
 
 Answer = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
-PART: Final = 8
-"""Images that one thread computes at a stretch when a batch is split, at least half of it. Fewer
-cost more each (0.25 ms at 8, 0.29 at 4; INT8, AMX); more leave threads idle at the end."""
+LARGEST: Final = 8
+"""Images that one thread computes at a stretch. More save nothing (INT8, AMX: 0.24 ms an image at
+8 and at 16), fewer cost more each (0.30 at 4, 0.55 at 1)."""
 
-_FEWEST: Final = 4  # images for each thread; fewer, and a batch that is alone takes much longer
+_LANES: Final = 8  # parts that are computed at a time at most; each keeps memory for every size
 
 
 def read_graph(source: bytes | str) -> Any:
@@ -28,12 +28,19 @@ def read_graph(source: bytes | str) -> Any:
 
 
 def compile_graph(
-    model: Any, threads: int, hint: str = "LATENCY", cache_dir: str = "", streams: int = 1
+    model: Any,
+    threads: int,
+    hint: str = "LATENCY",
+    cache_dir: str = "",
+    streams: int = 1,
+    batch: int | None = None,
 ) -> Any:
     """`openvino.CompiledModel` on the CPU, in FP32 or INT8 only.
 
     Args:
         streams: requests that are computed at a time, each by its share of the threads.
+        batch: the one batch size that the graph is for; None: any, at the cost of working out
+            every layer's shapes in each call, and of 0.8 ms whenever the size changes.
 
     The others as `OpenVinoGraph`.
     """
@@ -42,38 +49,36 @@ def compile_graph(
     core = openvino.Core()
     if cache_dir:
         core.set_property({"CACHE_DIR": cache_dir})
-    return core.compile_model(
-        model,
-        "CPU",
-        {
-            "PERFORMANCE_HINT": hint,
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": streams,
-            # A pinned thread waits behind whoever else uses its CPU, its sibling with it.
-            "ENABLE_CPU_PINNING": False,
-            # Without it a CPU with AMX computes in bf16 and answers otherwise than others.
-            "INFERENCE_PRECISION_HINT": "f32",
-        },
-    )
+    settings = {
+        "PERFORMANCE_HINT": hint,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": streams,
+        # A pinned thread waits behind whoever else uses its CPU, its sibling with it.
+        "ENABLE_CPU_PINNING": False,
+        # Without it a CPU with AMX computes in bf16 and answers otherwise than others.
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    if batch is not None:
+        model = model.clone()
+        model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
+        # Generated kernels, which free batch sizes never get, round elsewhere: with them up to a
+        # quarter of the plates (INT8, AVX2) would get other probabilities than from such a graph.
+        settings["SNIPPETS_MODE"] = "DISABLE"
+    return core.compile_model(model, "CPU", settings)
 
 
 class OpenVinoGraph:
     """A compiled reader. Not safe to use from several threads.
 
-    One graph of a free batch size for all: a graph of fixed shape for single pictures would answer
-    0.06 of 0.34 ms sooner (INT8, one thread, AMX), but with other probabilities on 1 % of plates
-    (by up to 0.005), and answers must not depend on the batch.
-
-    A batch of at least four images a thread is split into parts, each computed by one thread:
-    threads that share an image wait for each other at every layer, and wait longer where something
-    else uses a CPU. For 32 images on two threads of their own this takes 7.6 instead of 9.1 ms of
-    CPU time. The answers are the same bit by bit.
+    A batch is computed in parts of a few fixed sizes, each by one thread: threads that share an
+    image wait for each other at every layer, and a graph of free batch size pays for each call
+    and dearly for each change of size. A picture that is alone gets all threads. The answers are
+    those of OpenVINO's graph of free batch size, bit by bit, whatever the batch.
 
     Args:
         model: of `read_graph`; one input of a free batch size.
         outputs: names of the outputs with class ids and with probabilities.
         threads: that compute at a time.
-        split: False: all threads share each batch, whatever its size, as OpenVINO alone has it.
         hint: OpenVINO's performance hint, "LATENCY" or "THROUGHPUT".
         cache_dir: folder of OpenVINO's compiled-model cache; empty means none.
 
@@ -87,63 +92,91 @@ class OpenVinoGraph:
         outputs: tuple[str, str],
         threads: int,
         *,
-        split: bool = True,
         hint: str = "LATENCY",
         cache_dir: str = "",
     ) -> None:
-        import openvino  # see `read_graph`
-
-        self._tensor = openvino.Tensor
-        compiled = compile_graph(model, threads, hint, cache_dir)
-        self._many = compiled.create_infer_request()
-        self._outputs = [compiled.output(name) for name in outputs]
-        self._split: Any = None
-        if split and threads > 1:
-            self._split = compile_graph(model, threads, hint, cache_dir, streams=threads)
-            self._split_outputs = [self._split.output(name) for name in outputs]
-        self._threads = threads
-        self._parts: list[Any] = []
-        # Single pictures: tensors that are bound once, as binding costs 40 us a call.
-        self._one = compiled.create_infer_request()
-        _, channels, height, width = model.input().partial_shape
-        shape = [1, *(axis.get_length() for axis in (channels, height, width))]
-        self._pixels = np.zeros(shape, model.input().element_type.to_dtype())
-        self._one.set_input_tensor(self._tensor(self._pixels, shared_memory=True))
-        self._one.infer({}, share_outputs=True)
-        self._answer = [self._one.get_tensor(port).data.copy() for port in self._outputs]
-        for port, array in zip(self._outputs, self._answer, strict=True):
-            self._one.set_tensor(port, self._tensor(array, shared_memory=True))
+        self._outputs = outputs
+        self._lanes = min(threads, _LANES)
+        self._graphs = {
+            size: compile_graph(model, threads, hint, cache_dir, self._lanes, size)
+            for size in range(1, LARGEST + 1)
+        }
+        self._made: dict[int, list[_Part]] = {size: [] for size in self._graphs}
+        alone = self._graphs[1]
+        if self._lanes > 1:
+            alone = compile_graph(model, threads, hint, cache_dir, 1, 1)
+        self._alone = _Part(alone, outputs)
+        pixels = np.zeros([LARGEST * self._lanes, *self._alone.shape[1:]], self._alone.dtype)
+        for size in self._graphs:  # a lane's first inference takes 6 ms more
+            self._compute(pixels[: size * self._lanes], [size] * self._lanes)
 
     def __call__(self, images: npt.NDArray[Any]) -> Answer:
         """[N, 3, 48, 96] of the graph's type -> class ids INT32 and probabilities FP32 [N, T]."""
-        if images.shape == self._pixels.shape:
-            np.copyto(self._pixels, images, casting="no")
-            self._one.infer({}, share_outputs=True)
-            ids, probs = (array.copy() for array in self._answer)
-            return ids, probs
-        # Not `infer([images])`, which takes 0.1 ms longer to fill and read dictionaries.
-        pixels = np.require(images, requirements=["C", "W"])  # what can be shared
-        if self._split is not None and len(pixels) >= _FEWEST * self._threads:
-            return self._in_parts(pixels)
-        self._many.set_input_tensor(self._tensor(pixels, shared_memory=True))
-        self._many.infer({}, share_outputs=True)
-        # Copies: the next inference writes to the same memory.
-        ids, probs = (self._many.get_tensor(port).data.copy() for port in self._outputs)
+        if len(images) == 1:
+            self._alone.infer(images)
+            ids, probs = self._alone.answer(1)
+            return ids.copy(), probs.copy()  # the next inference writes to the same memory
+        return self._compute(images, self.shares(len(images)))
+
+    def shares(self, count: int) -> list[int]:
+        """Images of each part: as few parts as fill every lane equally often."""
+        rounds = -(-count // (LARGEST * self._lanes))
+        parts = min(count, rounds * self._lanes)
+        share, more = divmod(count, parts)
+        return [share + 1] * more + [share] * (parts - more)
+
+    def _compute(self, images: npt.NDArray[Any], shares: list[int]) -> Answer:
+        # One graph for all: those of several sizes have threads of their own and take turns.
+        made = self._made[max(shares)]
+        while len(made) < len(shares):
+            made.append(_Part(self._graphs[max(shares)], self._outputs))
+        parts = made[: len(shares)]
+        begin = 0
+        with ExitStack() as started:  # waits for all, should one of them fail
+            for part, share in zip(parts, shares, strict=True):
+                part.start(images[begin : begin + share])
+                started.callback(part.wait)
+                begin += share
+        answers = [part.answer(share) for part, share in zip(parts, shares, strict=True)]
+        ids, probs = (np.concatenate(column) for column in zip(*answers, strict=True))
         return ids, probs
 
-    def _in_parts(self, pixels: npt.NDArray[Any]) -> Answer:
-        count = self._threads * max(1, len(pixels) // (PART * self._threads))
-        while len(self._parts) < count:
-            self._parts.append(self._split.create_infer_request())
-        requests = self._parts[:count]
-        edges = [len(pixels) * part // count for part in range(count + 1)]
-        with ExitStack() as started:  # waits for all, should one of them fail
-            for request, begin, end in zip(requests, edges[:-1], edges[1:], strict=True):
-                request.set_input_tensor(self._tensor(pixels[begin:end], shared_memory=True))
-                request.start_async()
-                started.callback(request.wait)
-        ids, probs = (
-            np.concatenate([request.get_tensor(port).data for request in requests])
-            for port in self._split_outputs
-        )
-        return ids, probs
+
+class _Part:
+    """One request; its tensors are bound once, as binding costs 40 us a call."""
+
+    def __init__(self, compiled: Any, outputs: tuple[str, str]) -> None:
+        import openvino  # see `read_graph`
+
+        port = compiled.input()
+        self.shape = list(port.shape)
+        self.dtype = port.element_type.to_dtype()
+        self._pixels = np.zeros(self.shape, self.dtype)
+        self._request = compiled.create_infer_request()
+        self._request.set_input_tensor(openvino.Tensor(self._pixels, shared_memory=True))
+        self._answer = [
+            np.empty(list(port.shape), port.element_type.to_dtype())
+            for port in map(compiled.output, outputs)
+        ]
+        for name, array in zip(outputs, self._answer, strict=True):
+            tensor = openvino.Tensor(array, shared_memory=True)
+            self._request.set_tensor(compiled.output(name), tensor)
+
+    def infer(self, images: npt.NDArray[Any]) -> None:
+        self._fill(images)
+        self._request.infer({}, share_outputs=True)
+
+    def start(self, images: npt.NDArray[Any]) -> None:
+        self._fill(images)
+        self._request.start_async()
+
+    def wait(self) -> None:
+        self._request.wait()
+
+    def answer(self, count: int) -> tuple[Any, Any]:
+        ids, probs = self._answer
+        return ids[:count], probs[:count]
+
+    def _fill(self, images: npt.NDArray[Any]) -> None:
+        # What is left of an earlier, fuller batch is computed along and not looked at.
+        np.copyto(self._pixels[: len(images)], images, casting="no")

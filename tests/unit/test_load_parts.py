@@ -205,7 +205,7 @@ def test_cases_are_different_from_one_another() -> None:
     cases = all_cases(engine=True, peer=True, quick=False)
     assert len(set(cases)) == len(cases)
     without = all_cases(engine=False, peer=False, quick=False)
-    assert not {names.ENGINE, names.SPLIT_ENGINE, names.PEER, names.PEER_SERVER} & {
+    assert not {names.ENGINE, names.SERVED_ENGINE, names.PEER, names.PEER_SERVER} & {
         case.target for case in without
     }
 

@@ -154,15 +154,31 @@ def test_an_answer_does_not_depend_on_its_batch(name: str, threads: int) -> None
             assert np.array_equal(alone_probs, probs[at : at + size])
 
 
-@pytest.mark.parametrize(("size", "parts"), [(7, 0), (8, 2), (9, 2), (31, 2), (64, 8)])
-def test_a_large_batch_is_split_between_threads_and_answers_the_same(size: int, parts: int) -> None:
+@pytest.mark.parametrize(
+    ("threads", "size", "parts"),
+    [
+        (1, 7, [7]),
+        (1, 17, [6, 6, 5]),
+        (2, 2, [1, 1]),
+        (2, 3, [2, 1]),
+        (2, 31, [8, 8, 8, 7]),
+        (2, 64, [8] * 8),
+        (3, 2, [1, 1]),
+        (3, 50, [6, 6, 6, 6, 6, 5, 5, 5, 5]),
+        (64, 64, [8] * 8),
+    ],
+)
+def test_parts_answer_what_one_graph_of_free_batch_size_answers(
+    threads: int, size: int, parts: list[int]
+) -> None:
+    """To the last bit. Seen to fail with OpenVINO's generated kernels in the fixed graphs."""
     openvino_graph = pytest.importorskip("lprnet.openvino_graph")
     model = openvino_graph.read_graph(str(ENGINE_FOLDER / "model_int8.onnx"))
     names = ("char_ids", "char_probs")
-    whole = openvino_graph.OpenVinoGraph(model, names, 2, split=False)
-    split = openvino_graph.OpenVinoGraph(model, names, 2)
+    free = openvino_graph.compile_graph(model, threads)
+    graph = openvino_graph.OpenVinoGraph(model, names, threads)
     crops = np.random.default_rng(3).integers(0, 256, (size, *DEFAULT_SPEC.image_shape), np.uint8)
-    for mine, other in zip(split(crops), whole(crops), strict=True):
-        assert np.array_equal(mine, other)
-    # Without this, a graph that never splits would pass.
-    assert (len(split._parts), len(whole._parts)) == (parts, 0)
+    assert graph.shares(size) == parts
+    expected = free([crops])
+    for name, answer in zip(names, graph(crops), strict=True):
+        assert np.array_equal(answer, expected[name])

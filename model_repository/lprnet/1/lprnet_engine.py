@@ -30,8 +30,6 @@ class EngineOptions:
     Attributes:
         runtime: one of `RUNTIMES`, or "auto" for the first that is installed.
         threads: that compute at a time; 0 means every CPU that this process may use.
-        split: OpenVINO: large batches in parts, one thread each (`lprnet.openvino_graph`); False:
-            the runtime alone, all threads on each batch.
         hint: OpenVINO's performance hint, "LATENCY" or "THROUGHPUT". One instance that runs one
             batch at a time wants all threads on that batch: LATENCY.
         cache_dir: folder of OpenVINO's compiled-model cache; empty means none.
@@ -40,7 +38,6 @@ class EngineOptions:
 
     runtime: str = "auto"
     threads: int = 0
-    split: bool = True
     hint: str = "LATENCY"
     cache_dir: str = ""
     warmup_batches: tuple[int, ...] = (1, 8)
@@ -149,7 +146,6 @@ class _OpenVino:
             model,
             (contract.CHAR_IDS, contract.CHAR_PROBS),
             threads,
-            split=options.split,
             hint=options.hint,
             cache_dir=options.cache_dir,
         )
