@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, TypeVar
@@ -32,6 +33,10 @@ from clients.wire import Tensor, infer_request
 
 Answer = TypeVar("Answer")
 _LOG: Final = logging.getLogger(__name__)
+
+_IN_USE: Final = "currently in use"  # Triton 24.10's words
+_IN_USE_TRIES: Final = 50
+_IN_USE_PAUSE_S: Final = 0.02
 
 
 class Connection:
@@ -132,7 +137,7 @@ class Connection:
         """Tell the server, which else keeps the memory mapped. Nobody waits for it twice."""
         for region in regions:
             try:
-                region.memory.unregister(self._triton, headers=self._headers, client_timeout=1.0)
+                self._unregister_one(region)
             except InferenceServerException as error:
                 refused = from_triton(error, self.url)
                 # A server that is gone has forgotten its regions.
@@ -140,6 +145,18 @@ class Connection:
                     _LOG.warning("the server keeps shared memory of this client: %s", refused)
                 if not isinstance(refused, ServerError):
                     return
+
+    def _unregister_one(self, region: Region) -> None:
+        for tries_left in reversed(range(_IN_USE_TRIES)):
+            try:
+                region.memory.unregister(self._triton, headers=self._headers, client_timeout=1.0)
+            except InferenceServerException as error:
+                # Triton answers a request before it lets go of what the request came in.
+                if _IN_USE not in str(error) or not tries_left:
+                    raise
+                time.sleep(_IN_USE_PAUSE_S)
+            else:
+                return
 
     def _call(self, attempts: Attempts, attempt: Callable[[], Answer]) -> Answer:
         while True:
