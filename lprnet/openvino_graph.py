@@ -16,6 +16,11 @@ LARGEST: Final = 8
 """Images that one thread computes at a stretch. More save nothing (INT8, AMX: 0.24 ms an image at
 8 and at 16), fewer cost more each (0.30 at 4, 0.55 at 1)."""
 
+GENERATED_KERNELS: Final = "SNIPPETS_MODE"
+"""OpenVINO's property. Graphs of free batch size never get such kernels, and they round elsewhere:
+with them up to a quarter of the plates (INT8, AVX2) would get other probabilities than from a graph
+of free batch size. Parts of all sizes agree with each other either way."""
+
 _LANES: Final = 8  # parts that are computed at a time at most; each keeps memory for every size
 
 
@@ -58,13 +63,16 @@ def compile_graph(
         # Without it a CPU with AMX computes in bf16 and answers otherwise than others.
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    if batch is not None:
-        model = model.clone()
-        model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
-        # Generated kernels, which free batch sizes never get, round elsewhere: with them up to a
-        # quarter of the plates (INT8, AVX2) would get other probabilities than from such a graph.
-        settings["SNIPPETS_MODE"] = "DISABLE"
-    return core.compile_model(model, "CPU", settings)
+    if batch is None:
+        return core.compile_model(model, "CPU", settings)
+    fixed = model.clone()
+    fixed.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in fixed.inputs})
+    try:
+        return core.compile_model(fixed, "CPU", {**settings, GENERATED_KERNELS: "DISABLE"})
+    except RuntimeError as error:
+        if GENERATED_KERNELS not in str(error):
+            raise
+        return core.compile_model(fixed, "CPU", settings)  # a build that has no such property
 
 
 class OpenVinoGraph:

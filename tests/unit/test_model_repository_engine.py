@@ -182,3 +182,18 @@ def test_parts_answer_what_one_graph_of_free_batch_size_answers(
     expected = free([crops])
     for name, answer in zip(names, graph(crops), strict=True):
         assert np.array_equal(answer, expected[name])
+
+
+def test_a_runtime_without_the_property_of_kernels_still_agrees_with_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    openvino_graph = pytest.importorskip("lprnet.openvino_graph")
+    monkeypatch.setattr(openvino_graph, "GENERATED_KERNELS", "NO_SUCH_PROPERTY")
+    model = openvino_graph.read_graph(str(ENGINE_FOLDER / "model_int8.onnx"))
+    graph = openvino_graph.OpenVinoGraph(model, ("char_ids", "char_probs"), 2)
+    crops = np.random.default_rng(3).integers(0, 256, (23, *DEFAULT_SPEC.image_shape), np.uint8)
+    ids, probs = graph(crops)
+    for at in range(23):
+        alone_ids, alone_probs = graph(crops[at : at + 1])
+        assert np.array_equal(alone_ids, ids[at : at + 1])
+        assert np.array_equal(alone_probs, probs[at : at + 1])
