@@ -78,10 +78,11 @@ def compile_graph(
 class OpenVinoGraph:
     """A compiled reader. Not safe to use from several threads.
 
-    A batch is computed in parts of a few fixed sizes, each by one thread: threads that share an
-    image wait for each other at every layer, and a graph of free batch size pays for each call
-    and dearly for each change of size. A picture that is alone gets all threads. The answers are
-    those of OpenVINO's graph of free batch size, bit by bit, whatever the batch.
+    A batch is computed in equal parts of 1 to `LARGEST` images, each by one thread: threads that
+    share an image wait for each other at every layer, and a graph of free batch size pays for each
+    call and dearly for each change of size. A picture that is alone gets all threads; with more
+    than 8 threads several share a part. Whatever the batch, the answers are the same bit by bit,
+    and those of OpenVINO's graph of free batch size where it knows `GENERATED_KERNELS`.
 
     Args:
         model: of `read_graph`; one input of a free batch size.
