@@ -79,6 +79,9 @@ def launch(
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", str(Path(guard.__file__))],
         env=dict(environment),
+        # Triton's Python stub looks for modules in its working folder first: a `json.py` where
+        # the user stands must not become the models'.
+        cwd=runtime_folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -66,7 +66,7 @@ def _tensorrt_version(backend: Path) -> str:
     try:
         # In a process of its own: the library stays out of this one.
         asked = subprocess.run(
-            [sys.executable, "-c", _ASK, library],
+            [sys.executable, "-I", "-c", _ASK, library],
             capture_output=True,
             text=True,
             timeout=60,

@@ -72,18 +72,26 @@ def libpython_name() -> str:
 def read_packages(environment: Mapping[str, str]) -> Packages:
     """Ask the python3 that the models will run in.
 
+    It is asked in isolated mode, as the stub runs: without PYTHONPATH, without the user's own
+    packages and without modules that lie in the working folder.
+
     Raises:
         PreflightError: when there is no working python3.
     """
     try:
         answer = subprocess.run(
-            ["python3", "-c", _QUESTION],
+            ["python3", "-I", "-c", _QUESTION],
             env=environment,
             capture_output=True,
             text=True,
             timeout=60,
             check=True,
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise PreflightError(f"the python3 on PATH does not run: {error}") from error
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
+        raise PreflightError(f"the python3 on PATH does not run: {reason}") from error
+    except subprocess.TimeoutExpired as error:
+        raise PreflightError("the python3 on PATH does not answer within 60 s") from error
+    except OSError as error:
+        raise PreflightError(f"there is no python3 on PATH: {error.strerror}") from error
     return Packages(**json.loads(answer.stdout))

@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Serve:
-    """`lprnet serve` as a user starts it."""
+    """`lprnet serve` as a user starts it, in `folder` where one is given."""
 
-    def __init__(self, repository: Path, *more: str) -> None:
+    def __init__(self, repository: Path, *more: str, folder: Path | None = None) -> None:
         command = [sys.executable, str(ROOT / "lprnet_cli.py"), "serve", "--profile=cpu"]
         command += [f"--repository={repository}", f"--ready-timeout={READY_TIMEOUT_S:.0f}"]
         command += ["--grpc-port=0", "--http-port=0", "--metrics-port=0", "--health-port=0", *more]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder
         )
         self.lines: list[str] = []
         self._up = threading.Event()

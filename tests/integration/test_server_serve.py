@@ -30,6 +30,17 @@ def test_serve_ends_cleanly_when_told(repository: Path, number: signal.Signals) 
 
 
 @pytest.mark.usefixtures("no_trace")
+def test_modules_where_the_user_stands_are_not_the_models(repository: Path, tmp_path: Path) -> None:
+    """Seen to fail without a working folder of the server's own: the stubs import them first."""
+    for name in ("json", "numpy", "cv2", "lprnet", "queue"):
+        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('{name} of the user')\n")
+    serve = Serve(repository, folder=tmp_path)
+    serve.wait_until_up()
+    code, errors = serve.end(signal.SIGTERM)
+    assert code == 0, errors
+
+
+@pytest.mark.usefixtures("no_trace")
 def test_serve_that_is_killed_takes_its_server_along(repository: Path) -> None:
     serve = Serve(repository)
     serve.wait_until_up()

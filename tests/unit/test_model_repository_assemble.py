@@ -115,6 +115,18 @@ def test_what_the_export_recorded_is_kept(
     assert record["parity"] == beside["parity"]
 
 
+@pytest.mark.parametrize(("off_by", "kept"), [(0.001, True), (-0.2, False)])
+def test_the_probe_of_another_cpu_is_kept_where_it_holds(
+    assemble: ModuleType, sample: Path, tmp_path: Path, off_by: float, kept: bool
+) -> None:
+    probe = assemble.assemble(sample, tmp_path / "first").record["probe"]
+    beside = json.loads(sample.with_suffix(".json").read_text())
+    beside["probe"] = {**probe, "confidence": probe["confidence"] + off_by}
+    sample.with_suffix(".json").write_text(json.dumps(beside))
+    again = assemble.assemble(sample, tmp_path / "second").record["probe"]
+    assert again == (beside["probe"] if kept else probe)
+
+
 def record_of_another(path: Path) -> None:
     values = json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps({**values, "onnx_sha256": "another"}))

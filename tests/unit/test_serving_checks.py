@@ -120,11 +120,27 @@ def test_a_missing_decoder_is_named(tmp_path: Path, package: str, called: str) -
         )
 
 
-def test_packages_of_the_models_python() -> None:
+def test_packages_of_the_models_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies where the user stands, or on PYTHONPATH, is not what the models import."""
+    (tmp_path / "json.py").write_text("raise RuntimeError('not the standard library')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     packages = read_packages(server_environment(find_server()))
     assert packages.numpy is not None
     assert packages.cv2 is not None
     assert packages.simplejpeg is not None
+
+
+def test_a_python_that_does_not_run_is_said_in_one_line(tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text("#!/bin/sh\necho first >&2\necho 'no module named encodings' >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(PreflightError, match=r"does not run: no module named encodings$"):
+        read_packages({"PATH": f"{tmp_path}:/bin"})
+    with pytest.raises(PreflightError, match="there is no python3 on PATH"):
+        read_packages({"PATH": str(tmp_path / "nowhere")})
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "nohost.invalid", "::ffff:8.8.8.8"])

@@ -26,7 +26,8 @@ class TritonPythonModel(PythonModel):
             runtime=choose_runtime(parameters["runtime"]),
             threads=int(parameters["threads"]),
             hint=parameters["performance_hint"],
-            cache_dir=parameters["cache_dir"],
+            # The server's working folder goes with the server: a relative path starts here.
+            cache_dir=parameters["cache_dir"] and str(folder / version / parameters["cache_dir"]),
         )
         path = model_path(folder / version, parameters["model_file"], options.runtime)
         facts = check_model_file(path)
