@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import pytest
 from conftest import READY_TIMEOUT_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,9 +37,13 @@ class Serve:
             self.lines.append(line)
             if line.startswith("Ctrl-C"):
                 self._up.set()
+        self._up.set()  # it has ended: nobody need wait on
 
     def wait_until_up(self) -> None:
         assert self._up.wait(READY_TIMEOUT_S)
+        if not any(line.startswith("Ctrl-C") for line in self.lines):
+            assert self.process.stderr is not None
+            pytest.fail(f"`lprnet serve` did not come up: {self.process.stderr.read()}")
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """Exit code and standard error."""

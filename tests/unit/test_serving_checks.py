@@ -120,9 +120,7 @@ def test_a_missing_decoder_is_named(tmp_path: Path, package: str, called: str) -
         )
 
 
-def test_packages_of_the_models_python(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_packages_of_the_models_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies where the user stands, or on PYTHONPATH, is not what the models import."""
     (tmp_path / "json.py").write_text("raise RuntimeError('not the standard library')")
     monkeypatch.chdir(tmp_path)
