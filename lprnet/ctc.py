@@ -4,11 +4,13 @@ Best path: Graves et al. 2006, "Connectionist Temporal Classification", section 
 best class at every time step, merge equal neighbours into runs, drop runs of the blank.
 
 Confidence: the maximum probability within each character's run is that character's confidence;
-their product is the plate's. Blanks do not count. An empty plate has confidence 0.
+their product (multiplied in double precision, from left to right) is the plate's. Blanks do not
+count. An empty plate has confidence 0.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,35 +99,41 @@ def _check_range(lowest: int, highest: int, spec: PlateSpec) -> None:
 def _decode_few(
     all_ids: list[list[int]], all_probs: list[list[float]], spec: PlateSpec
 ) -> DecodedBatch:
-    """The same as the vectorised path, bit for bit, with less code: 76 against 111 us for one plate
-    right behind an inference, which leaves the caches cold."""
-    count = len(all_ids)
-    plates = []
-    confidence = np.zeros(count, dtype=np.float32)
-    char_confidences = np.zeros((count, MAX_CHARACTERS), dtype=np.float32)
-    plate_ids = np.full((count, MAX_CHARACTERS), -1, dtype=np.int32)
-    for row, (ids, probs) in enumerate(zip(all_ids, all_probs, strict=True)):
+    """The same as the vectorised path, bit for bit.
+
+    Almost without numpy: one plate comes right behind an inference, which leaves the caches cold,
+    and then it counts how much different code runs (load_tests/NOTES.md).
+    """
+    blank, names = spec.blank, spec.class_texts
+    plates: list[str] = []
+    products: list[float] = []
+    confidence_rows: list[list[float]] = []
+    id_rows: list[list[int]] = []
+    for ids, probs in zip(all_ids, all_probs, strict=True):
         _check_range(min(ids), max(ids), spec)
         characters: list[int] = []
         best: list[float] = []
-        previous = spec.blank
+        previous = blank
         for class_id, given in zip(ids, probs, strict=True):
             prob = min(given, 1.0) if given > 0 else 0.0  # NaN is not more than 0
             if class_id != previous:
                 previous = class_id
-                if class_id != spec.blank:
+                if class_id != blank:
                     characters.append(class_id)
                     best.append(prob)
-            elif class_id != spec.blank and prob > best[-1]:
+            elif class_id != blank and prob > best[-1]:
                 best[-1] = prob
-        plates.append("".join(spec.class_characters[characters].tolist()) if characters else "")
-        if characters:
-            run_probs = np.array(best, dtype=np.float32)
-            confidence[row] = np.multiply.reduce(run_probs)
-            kept = min(len(characters), MAX_CHARACTERS)
-            char_confidences[row, :kept] = run_probs[:kept]
-            plate_ids[row, :kept] = characters[:kept]
-    return DecodedBatch(tuple(plates), confidence, char_confidences, plate_ids)
+        plates.append("".join([names[class_id] for class_id in characters]))
+        products.append(math.prod(best) if best else 0.0)
+        free = MAX_CHARACTERS - len(best)
+        confidence_rows.append(best + [0.0] * free if free >= 0 else best[:MAX_CHARACTERS])
+        id_rows.append(characters + [-1] * free if free >= 0 else characters[:MAX_CHARACTERS])
+    return DecodedBatch(
+        tuple(plates),
+        np.array(products, dtype=np.float32),
+        np.array(confidence_rows, dtype=np.float32),
+        np.array(id_rows, dtype=np.int32),
+    )
 
 
 def _scatter(
@@ -143,11 +151,9 @@ def _scatter(
     plates = tuple([text[b:e] for b, e in zip(begins.tolist(), ends.tolist(), strict=True)])
 
     confidence = np.zeros(count, dtype=np.float32)
-    if "" not in plates and plates:
-        np.multiply.reduceat(probs, begins, out=confidence)
-    elif text:
+    if text:
         filled = lengths > 0
-        confidence[filled] = np.multiply.reduceat(probs, begins[filled])
+        confidence[filled] = np.multiply.reduceat(probs, begins[filled], dtype=np.float64)
 
     char_confidences = np.zeros((count, MAX_CHARACTERS), dtype=np.float32)
     plate_ids = np.full((count, MAX_CHARACTERS), -1, dtype=np.int32)

@@ -71,11 +71,16 @@ class PlateSpec:
         return INPUT_CHANNELS, self.height_px, self.width_px
 
     @cached_property
-    def class_characters(self) -> npt.NDArray[np.str_]:
-        """[classes] of one character each by class id; the blank's entry is the empty string."""
+    def class_texts(self) -> tuple[str, ...]:
+        """The character of each class id; the blank's is the empty string."""
         characters = list(self.charset.characters)
         characters.insert(self.blank, "")
-        table = np.array(characters, dtype="<U1")
+        return tuple(characters)
+
+    @cached_property
+    def class_characters(self) -> npt.NDArray[np.str_]:
+        """`class_texts` as an array [classes]."""
+        table = np.array(self.class_texts, dtype="<U1")
         table.setflags(write=False)
         return table
 

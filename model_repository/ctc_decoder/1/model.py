@@ -69,16 +69,15 @@ class TritonPythonModel(PythonModel):
         else:
             decoded = decode(np.concatenate(ids), np.concatenate(probs), self._spec)
         self._metrics.add(decoded.plates, decoded.confidence)
-        plates = np.array([[text.encode()] for text in decoded.plates], dtype=np.object_)
-        confidence = decoded.confidence[:, np.newaxis]
+        outputs = {
+            contract.PLATE: np.array([[text.encode()] for text in decoded.plates], np.object_),
+            contract.CONFIDENCE: decoded.confidence.reshape(-1, 1),
+            contract.CHAR_CONFIDENCES: decoded.char_confidences,
+            contract.PLATE_IDS: decoded.plate_ids,
+        }
+        if len(ids) == 1:
+            return [response(outputs)]
         return [
-            response(
-                {
-                    contract.PLATE: plates[begin:end],
-                    contract.CONFIDENCE: confidence[begin:end],
-                    contract.CHAR_CONFIDENCES: decoded.char_confidences[begin:end],
-                    contract.PLATE_IDS: decoded.plate_ids[begin:end],
-                }
-            )
+            response({name: rows[begin:end] for name, rows in outputs.items()})
             for begin, end in spans(ids)
         ]
