@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,15 @@ _FLUSH_S: Final = 0.2
 def abandon_stdout() -> None:
     """Let what stdout still holds go nowhere: Python would fail to write it at the end again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def redirected_stdout() -> os.stat_result | None:
+    """The file that the shell sends stdout to; None for a terminal, a pipe, a device."""
+    try:
+        found = os.fstat(sys.stdout.fileno())
+    except (OSError, ValueError):  # closed, or not of the operating system
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 class Output:

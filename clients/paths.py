@@ -83,6 +83,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def is_file(path: str, known: os.stat_result) -> bool:
+    """Whether there is the very file under this name that `known` describes."""
+    try:
+        return os.path.samestat(os.stat(path), known)
+    except (OSError, ValueError):  # none, or no name of a file
+        return False
+
+
 def lines_of(stream: TextIO) -> Iterator[str]:
     """Paths from a list, one a line; empty lines are passed over."""
     for line in stream:

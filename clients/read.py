@@ -29,8 +29,8 @@ from typing import Final
 from clients import parquet
 from clients.arguments import add_server_arguments, client_from, fraction, whole
 from clients.errors import ClientError, ConfigurationError, ServerUnavailable
-from clients.output import Output, abandon_stdout
-from clients.paths import expand, lines_of
+from clients.output import Output, abandon_stdout, redirected_stdout
+from clients.paths import expand, is_file, lines_of
 from clients.progress import Progress
 from clients.result import FileReading
 from clients.resume import RESUMABLE, Done, recover
@@ -209,17 +209,21 @@ def _files(args: argparse.Namespace) -> Iterator[str]:
     """All pictures; not the rows themselves, which may grow in the folder that is read."""
     output = [] if args.output is None else [args.output, parquet.journal_of(args.output)]
     own = {path.name: os.path.realpath(path) for path in output}
+    redirected = redirected_stdout() if args.output is None else None
 
     def is_own(file: str) -> bool:
         name = os.path.basename(file)
-        return name in own and os.path.realpath(file) == own[name]
+        if name in own and os.path.realpath(file) == own[name]:
+            return True
+        return redirected is not None and is_file(file, redirected)
 
     for path in args.paths:
         if path == STDIN:
             sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
             yield from lines_of(sys.stdin)
         elif is_own(path):
-            raise ConfigurationError(f"{path} is to be read and is the --output: choose another")
+            where = "where the rows go" if args.output is None else "the --output"
+            raise ConfigurationError(f"{path} is to be read and is {where}: choose another")
         else:
             files = expand([path], recursive=args.recursive)
             yield from (file for file in files if not is_own(file))

@@ -5,6 +5,7 @@ Examples:
   lprnet evaluate my_plates --weights runs/mine/best.pt --html out/mine.html --json out/mine.json
   lprnet evaluate my_plates --onnx out/model.onnx --runtime openvino --peer cct_xs_v2_global
   lprnet evaluate my_plates --url 127.0.0.1:8001
+  lprnet evaluate my_plates --url gate.example.com:8001 --ca-file ca.pem
   lprnet evaluate my_plates --peer cct_xs_v2_global --robustness --html out/robust.html
   lprnet evaluate my_plates --weights runs/mine/best.pt --fit-temperature
 

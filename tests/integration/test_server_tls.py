@@ -6,6 +6,7 @@ Seen to fail: where `serving.server` forgets the certificates the plain client i
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
@@ -21,6 +23,7 @@ from onnx_samples import paint
 
 from clients import ClientOptions, PlateClient, ServerUnavailable, Tls
 from lprnet import contract
+from lprnet_cli import main
 from serving import PreflightError
 from serving.tls import read_tls
 from serving.watchdog import Watchdog
@@ -80,6 +83,21 @@ def test_health_asks_with_certificates(mutual: Watchdog, certificates: Path) -> 
         command += [f"--{option}-file", str(certificates / name)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
+
+
+def test_evaluate_asks_with_certificates(
+    mutual: Watchdog, certificates: Path, tmp_path: Path
+) -> None:
+    pixels = np.ascontiguousarray(paint("TLS1").transpose(1, 2, 0))
+    assert cv2.imwrite(str(tmp_path / "TLS1.png"), pixels)
+    arguments = ["evaluate", str(tmp_path), "--json", str(tmp_path / "r.json")]
+    arguments += ["--url", f"localhost:{mutual.server.options.grpc_port}"]
+    assert main([*arguments, "--ca-file", str(certificates / "ca.pem")]) == 2  # no own certificate
+    for option, name in (("ca", "ca.pem"), ("cert", "client.pem"), ("key", "client.key")):
+        arguments += [f"--{option}-file", str(certificates / name)]
+    assert main(arguments) == 0
+    (server,) = json.loads((tmp_path / "r.json").read_text())["readers"]
+    assert server["all"]["strict"]["right"] == 1
 
 
 @pytest.mark.parametrize("case", ["plain", "no certificate", "other client", "other server"])

@@ -16,10 +16,11 @@ from fake_triton import FakeTriton, picture, serve, text_of
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def lprnet_read(*arguments, **options):
+def lprnet_read(*arguments, stdout=subprocess.PIPE, **options):
     return subprocess.run(
         [sys.executable, str(ROOT / "lprnet_cli.py"), "read", *map(str, arguments)],
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=60,
         check=False,
@@ -53,6 +54,19 @@ def test_folder_as_tsv(fake, folder):
         ["file", "plate", "confidence", "error"],
         *([f"{folder}/car{i}.jpg", text_of(picture(i)), "0.0078", ""] for i in (1, 2, 10)),
     ]
+
+
+def test_rows_that_the_shell_sends_into_the_folder_are_no_pictures(fake, folder):
+    with (folder / "rows.tsv").open("w") as rows:
+        result = lprnet_read(folder, "-f", "tsv", "--url", fake.url, stdout=rows)
+        again = lprnet_read(folder / "rows.tsv", "-f", "tsv", "--url", fake.url, stdout=rows)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = (folder / "rows.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines[1:]] == [
+        f"{folder}/car{i}.jpg" for i in (1, 2, 10)
+    ]
+    assert again.returncode == 2
+    assert "rows.tsv is to be read and is where the rows go" in again.stderr
 
 
 def test_bad_files_get_their_rows_and_the_code_is_1(fake, folder):

@@ -16,6 +16,7 @@ from training.evaluation.pictures import LabelledSet, load_pictures
 from training.evaluation.readers import (
     RUNTIMES,
     SHIPPED_ONNX,
+    TLS_FILES,
     CheckpointReader,
     OnnxReader,
     Reader,
@@ -64,7 +65,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_other_arguments(parser: argparse.ArgumentParser) -> None:
-    """--url, --peer and --peer-dir."""
+    """--url with its certificates, --peer and --peer-dir."""
     group = parser.add_argument_group("other readers")
     group.add_argument(
         "--url",
@@ -73,6 +74,16 @@ def add_other_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="a running server's gRPC port (repeatable)",
     )
+    # The names of `clients.arguments`, which cannot be imported where training alone is installed.
+    group.add_argument("--tls", action="store_true", help="encrypted connection to --url")
+    for option, metavar, what in (
+        ("--ca-file", "PEM", "who signs the server's certificate"),
+        ("--cert-file", "PEM", "own certificate, for mutual TLS"),
+        ("--key-file", "PEM", "its private key"),
+        ("--server-name", "NAME", "name in the server's certificate"),
+    ):
+        kind = Path if metavar == "PEM" else str
+        group.add_argument(option, type=kind, metavar=metavar, help=f"{what} (implies --tls)")
     group.add_argument(
         "--peer",
         action="append",
@@ -118,8 +129,15 @@ def open_models(args: argparse.Namespace) -> list[CheckpointReader | OnnxReader]
 
 
 def open_others(args: argparse.Namespace) -> list[Reader]:
-    """Readers of --url and --peer. Raises ReaderError when one cannot be opened."""
-    made: list[Reader] = [ServerReader(url) for url in dict.fromkeys(args.url)]
+    """Readers of --url and --peer.
+
+    Raises:
+        ReaderError: when one cannot be opened.
+        ConfigurationError: for an address or certificates that cannot be used.
+    """
+    files = {name: getattr(args, name) for name in TLS_FILES}
+    tls = files if args.tls or any(file is not None for file in files.values()) else None
+    made: list[Reader] = [ServerReader(url, tls=tls) for url in dict.fromkeys(args.url)]
     made += [PeerReader(n, args.peer_dir, args.threads) for n in dict.fromkeys(args.peer)]
     return made
 

@@ -7,11 +7,11 @@ that needs them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -207,11 +207,25 @@ def _compile(path: Path, threads: int) -> Any:
     return core.compile_model(str(path), "CPU", settings)
 
 
-class ServerReader:
-    """A running server: encoded pictures through the image ensemble, as users send them."""
+TLS_FILES: Final = ("ca_file", "cert_file", "key_file", "server_name")
+"""Attributes of `clients.Tls`."""
 
-    def __init__(self, url: str, name: str | None = None) -> None:
-        self._client = require("clients", "clients").PlateClient(url)
+
+class ServerReader:
+    """A running server: encoded pictures through the image ensemble, as users send them.
+
+    Args:
+        url: HOST:PORT of its gRPC.
+        name: in reports; None: the address.
+        tls: `TLS_FILES` and their values, for an encrypted connection; None: a plain one.
+    """
+
+    def __init__(
+        self, url: str, name: str | None = None, tls: Mapping[str, Any] | None = None
+    ) -> None:
+        clients = require("clients", "clients")
+        options = clients.ClientOptions(tls=None if tls is None else clients.Tls(**tls))
+        self._client = clients.PlateClient(url, options)
         self._invalid = require("clients.errors", "clients").InvalidPicture
         self.name = url if name is None else name
         self.description = f"server at {url}, {contract.IMAGE_ENSEMBLE}, round trip included"
