@@ -97,8 +97,12 @@ engine:  ## build the TensorRT plan inside NVIDIA's container (TAG=26.08-py3, AR
 	docker run --rm --gpus all --volume "$(CURDIR):/src" --workdir /src \
 		nvcr.io/nvidia/tritonserver:$(TAG) scripts/engine_in_container.sh $(ARGS)
 
+# Named one by one: __all__ of the package hides its modules from pdoc. Those below hold what its
+# members take, return and raise, and the example for asyncio.
+CLIENTS_API := clients $(addprefix clients.,client aio options errors result retry wire)
+
 docs: setup-dev  ## API pages from the docstrings, in out/docs
-	@$(BIN)/pdoc --docformat google --output-directory out/docs clients lprnet
+	@$(BIN)/pdoc --docformat google --output-directory out/docs $(CLIENTS_API) lprnet
 
 bench: setup-load $(VENDORED)  ## engine, ensembles and peer side by side: out/bench/report.html
 	@$(BIN)/lprnet bench $(ARGS)

@@ -7,13 +7,19 @@ is imported only when the verb is used: serving and clients never load torch.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
+import io
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Final, NoReturn, TextIO, cast
 
 from lprnet import __version__
 from lprnet.errors import LprnetError
@@ -29,22 +35,35 @@ class Verb:
         target: dotted module, or a script path for the folder build/, which is no package.
         summary: one line for `lprnet --help`.
         extra: the extra of pyproject.toml that the verb needs, and the make target that adds it.
+        prints: what it finds goes to stdout. A closed one is then an error; the others only tell
+            how it goes there.
+        unwinds: SIGTERM and SIGHUP end it as Ctrl-C does.
     """
 
     target: str
     summary: str
     extra: str
+    prints: bool = False
+    unwinds: bool = False
 
 
 VERBS = {
-    "read": Verb("clients.read", "read plates from pictures through a server", "clients"),
+    "read": Verb(
+        "clients.read",
+        "read plates from pictures through a server",
+        "clients",
+        prints=True,
+        unwinds=True,
+    ),
     "serve": Verb("serving.serve", "start tritonserver with the model repository", "serve"),
     "health": Verb("clients.health", "ask a running server for a plate it must know", "clients"),
     "train": Verb("training.train", "train or fine-tune a recogniser", "train"),
     "average": Verb("training.average", "average checkpoints, or strip one", "train"),
-    "evaluate": Verb("training.evaluate", "measure accuracy on labelled sets", "train"),
+    "evaluate": Verb(
+        "training.evaluate", "measure accuracy on labelled sets", "train", prints=True
+    ),
     "synth": Verb("training.synthetic.cli", "draw a labelled set of synthetic plates", "train"),
-    "data": Verb("training.data_cli", "check labelled sets", "train"),
+    "data": Verb("training.data_cli", "check labelled sets", "train", prints=True),
     "export": Verb("build/export_onnx.py", "write the ONNX of a checkpoint", "build"),
     "quantize": Verb("build/quantize.py", "make the INT8 ONNX", "build"),
     "parity": Verb("build/check_parity.py", "prove that two forms of a model agree", "build"),
@@ -52,6 +71,89 @@ VERBS = {
     "repository": Verb("build/assemble.py", "assemble the Triton model repository", "serve"),
     "bench": Verb("load_tests.bench", "measure engine, ensembles and peers in one run", "load"),
 }
+
+_END_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came: blocks are left as after Ctrl-C, so that they clean up.
+
+    Args:
+        number: the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Raise Ended in the block when SIGTERM or SIGHUP comes.
+
+    One that somebody else looks after is left alone: `nohup` ignores SIGHUP.
+    """
+    if threading.current_thread() is not threading.main_thread():  # nobody else may set handlers
+        yield
+        return
+    taken = [number for number in _END_SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
+
+    def end(number: int, _: object) -> NoReturn:
+        for each in taken:  # a second one must not cut the cleaning short
+            signal.signal(each, signal.SIG_IGN)
+        raise Ended(number)
+
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+class ClosedStream(io.TextIOBase):
+    """Stands for stdin or stdout that was closed from the beginning (`<&-`, `>&-`).
+
+    Every use but `flush`, `close` and `isatty`, with which Python ends, raises LprnetError.
+
+    Args:
+        sentence: what is wrong and what to do.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise LprnetError(self._sentence)
+
+    read = readline = write = fileno = reconfigure = _refuse
+
+
+def stand_in_for_closed_streams() -> None:
+    """Put something where Python, finding a standard stream closed, left None.
+
+    The descriptors are filled, too: a file or socket that got number 1 or 2 would be written to by
+    libraries that print there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest that is free, which is this number.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stderr is None:
+        sys.stderr = _nowhere()  # as Python itself does: messages that nobody wants to see
+    if sys.stdin is None:
+        sys.stdin = cast(TextIO, ClosedStream("stdin is closed: there is nothing to read from it"))
+    if sys.stdout is None:
+        sys.stdout = cast(
+            TextIO, ClosedStream("stdout is closed: send it to a file, or to /dev/null")
+        )
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def load_verb(verb: Verb) -> ModuleType:
@@ -100,32 +202,50 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 well done, 1 done with failures that the verb has printed, 2 wrong use
-        or an error told in one line, 130 after Ctrl-C.
+        or an error told in one line, 130 after Ctrl-C, 128 + its number after a signal that
+        `lprnet read` was ended by.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    top = _top_parser()
-    name = top.parse_args(arguments[:1] or ["--help"]).verb
+    stand_in_for_closed_streams()
     try:
-        module = load_verb(VERBS[name])
-        summary, _, rest = (module.__doc__ or VERBS[name].summary).partition("\n")
-        parser = argparse.ArgumentParser(
-            prog=f"lprnet {name}",
-            description=summary,
-            epilog=rest.strip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(parser)
-        code: int = module.run(parser.parse_args(arguments[1:]))
-        return code
+        name = _top_parser().parse_args(arguments[:1] or ["--help"]).verb
+        verb = VERBS[name]
+        if isinstance(sys.stdout, ClosedStream) and not verb.prints:
+            sys.stdout = _nowhere()
+        with ended_by_signals() if verb.unwinds else contextlib.nullcontext():
+            return _run(name, arguments[1:])
     except LprnetError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return 2
+    except Ended as end:
+        _tell(f"ended by {signal.Signals(end.number).name}")
+        return 128 + end.number
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         return 130
     except BrokenPipeError:  # `lprnet read ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(LprnetError):  # closed: it was stderr
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    module = load_verb(VERBS[name])
+    summary, _, rest = (module.__doc__ or VERBS[name].summary).partition("\n")
+    parser = argparse.ArgumentParser(
+        prog=f"lprnet {name}",
+        description=summary,
+        epilog=rest.strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    code: int = module.run(parser.parse_args(arguments))
+    return code
+
+
+def _tell(line: str) -> None:
+    with contextlib.suppress(OSError):  # its terminal may be gone: that is what SIGHUP says
+        print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clients import wire
-from clients.aio_connection import AsyncConnection
+from clients.aio_connection import AsyncConnection, TimeLeft
 from clients.batching import Batcher
 from clients.errors import ConfigurationError, InvalidPicture, ModelNotFound
 from clients.options import ClientOptions
@@ -46,6 +46,7 @@ class AsyncPlateClient:
         in_flight = self.options.in_flight
         self._pictures: Batcher[bytes, Outcome] = Batcher(self._read_some, in_flight)
         self._single_crops: Batcher[UInt8Array, PlateReading] = Batcher(self._stack, in_flight)
+        self._asking = asyncio.Lock()  # many first calls at a time ask once
         self._images: wire.ImageContract | None = None
         self._crops: wire.CropContract | None = None
 
@@ -79,21 +80,28 @@ class AsyncPlateClient:
     async def image_contract(self) -> wire.ImageContract:
         """Largest batch and limits for encoded pictures; asked of the server once."""
         if self._images is None:
-            ensemble = await self._connection.model_config(contract.IMAGE_ENSEMBLE)
-            try:
-                decoder = await self._connection.model_config(contract.IMAGE_DECODER_MODEL)
-            except ModelNotFound:
-                decoder = None
-            self._images = wire.image_contract(ensemble, decoder)
-            self._pictures.limit = self._images.max_batch
+            async with self._asking:
+                if self._images is None:
+                    self._images = await self._ask_image_contract()
+                    self._pictures.limit = self._images.max_batch
         return self._images
+
+    async def _ask_image_contract(self) -> wire.ImageContract:
+        ensemble = await self._connection.model_config(contract.IMAGE_ENSEMBLE)
+        try:
+            decoder = await self._connection.model_config(contract.IMAGE_DECODER_MODEL)
+        except ModelNotFound:
+            decoder = None
+        return wire.image_contract(ensemble, decoder)
 
     async def crop_contract(self) -> wire.CropContract:
         """Largest batch and shape for crops; asked of the server once."""
         if self._crops is None:
-            config = await self._connection.model_config(contract.CROP_ENSEMBLE)
-            self._crops = wire.crop_contract(config)
-            self._single_crops.limit = self._crops.max_batch
+            async with self._asking:
+                if self._crops is None:
+                    config = await self._connection.model_config(contract.CROP_ENSEMBLE)
+                    self._crops = wire.crop_contract(config)
+                    self._single_crops.limit = self._crops.max_batch
         return self._crops
 
     async def read_image(self, picture: bytes) -> PlateReading:
@@ -118,7 +126,7 @@ class AsyncPlateClient:
             ConfigurationError: for another type or shape than the server takes.
         """
         terms = await self.crop_contract()
-        wire.check_crops(crop[np.newaxis], terms.shape)
+        wire.check_crop(crop, terms.shape)
         return await self._single_crops.submit(crop)
 
     async def read_crops(self, crops: UInt8Array) -> list[PlateReading]:
@@ -146,7 +154,12 @@ class AsyncPlateClient:
         async def feed() -> None:
             try:
                 async for picture in pictures:
-                    await waiting.put(self._pictures.submit(wire.as_bytes(picture)))
+                    outcome = self._pictures.submit(wire.as_bytes(picture))
+                    try:
+                        await waiting.put(outcome)
+                    except asyncio.CancelledError:
+                        outcome.cancel()  # nobody will look at it
+                        raise
             finally:
                 await waiting.put(None)
 
@@ -164,16 +177,19 @@ class AsyncPlateClient:
 
     async def _read_some(self, pictures: list[bytes]) -> list[Outcome]:
         terms = await self.image_contract()
-        batches = wire.batches_of(pictures, terms.max_batch)
+        batches = list(wire.batches_of(pictures, terms.max_batch))
         return await _joined([self._read_batch(batch, terms) for batch in batches])
 
     async def _read_batch(self, pictures: list[bytes], terms: wire.ImageContract) -> list[Outcome]:
         steps = plan(pictures, terms.limits)
+        left = TimeLeft(self.options.timeout_s)  # for all that the batch takes
         try:
             request = next(steps)
             while True:
                 try:
-                    answer: list[PlateReading] | InvalidPicture = await self._send_images(request)
+                    answer: list[PlateReading] | InvalidPicture = await self._send_images(
+                        request, left
+                    )
                 except InvalidPicture as refusal:
                     answer = refusal
                 request = steps.send(answer)
@@ -181,16 +197,17 @@ class AsyncPlateClient:
             outcomes: list[Outcome] = stop.value
             return outcomes
 
-    async def _send_images(self, pictures: list[bytes]) -> list[PlateReading]:
+    async def _send_images(self, pictures: list[bytes], left: TimeLeft) -> list[PlateReading]:
         tensor = wire.image_input(pictures)
-        result = await self._connection.infer(contract.IMAGE_ENSEMBLE, tensor)
+        result = await self._connection.infer(contract.IMAGE_ENSEMBLE, tensor, left)
         return wire.readings(result, len(pictures))
 
     async def _stack(self, crops: list[UInt8Array]) -> list[PlateReading]:
         return await self._send_crops(np.stack(crops))
 
     async def _send_crops(self, crops: UInt8Array) -> list[PlateReading]:
-        result = await self._connection.infer(contract.CROP_ENSEMBLE, wire.crop_input(crops))
+        tensor, left = wire.crop_input(crops), TimeLeft(self.options.timeout_s)
+        result = await self._connection.infer(contract.CROP_ENSEMBLE, tensor, left)
         return wire.readings(result, len(crops))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc  # type: ignore[import-untyped]
@@ -13,6 +15,7 @@ from tritonclient.utils import InferenceServerException  # type: ignore[import-u
 from clients.channel import infer_call, open_channel
 from clients.errors import (
     ClientError,
+    ConfigurationError,
     DeadlineExceeded,
     ServerUnavailable,
     from_grpc,
@@ -25,8 +28,18 @@ from clients.wire import Tensor, infer_request
 Answer = TypeVar("Answer")
 
 
+@dataclass
+class TimeLeft:
+    """Of the deadline that several requests share; the wait for their turn is not counted."""
+
+    seconds: float
+
+
 class AsyncConnection:
-    """See `clients.connection.Connection`; for one event loop, without shared memory."""
+    """See `clients.connection.Connection`; for one event loop, without shared memory.
+
+    It belongs to the loop of its first call: what it is made of is opened there.
+    """
 
     def __init__(self, url: str | None, options: ClientOptions) -> None:
         self.url = resolve_url(url)
@@ -37,14 +50,9 @@ class AsyncConnection:
         self._ids = RequestIds()
         self._slots = asyncio.Semaphore(options.in_flight)
         self._closed = False
-        # For all but plates.
-        self._triton = InferenceServerClient(
-            self.url,
-            creds=None if options.tls is None else options.tls.credentials(),
-            channel_args=options.channel_args,
-        )
-        self._channel = open_channel(self.url, options, asyncio=True)
-        self._infer = infer_call(self._channel)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if options.tls is not None:
+            options.tls.credentials()  # raises now what else the first call would raise
 
     @property
     def retries(self) -> int:
@@ -56,7 +64,9 @@ class AsyncConnection:
 
         Raises:
             ServerUnavailable: when nobody answers within `connect_timeout_s`.
+            ConfigurationError: in another event loop than before.
         """
+        self._open()
         wait_s = self.options.connect_timeout_s
         try:
             answer = await self._call(
@@ -71,24 +81,52 @@ class AsyncConnection:
             ) from None
         return answer.config
 
-    async def infer(self, model: str, tensor: Tensor) -> Any:
-        """ModelInferResponse to one request, sent when one of `in_flight` slots is free."""
+    async def infer(self, model: str, tensor: Tensor, left: TimeLeft) -> Any:
+        """ModelInferResponse to one request, sent when one of `in_flight` slots is free.
+
+        Args:
+            left: what the request may take once it is sent; less what it took afterwards.
+        """
+        self._open()
         request_id = self._ids.next()
         async with self._slots:
             # Made here: of many that wait for a slot none needs its message yet.
             request = infer_request(model, tensor, request_id, self.options.priority)
-            return await self._call(
-                self.options.timeout_s,
-                lambda left_s: self._infer(request, timeout=left_s, metadata=self._metadata),
-                request_id,
-            )
+            begin_s = time.monotonic()
+            try:
+                return await self._call(
+                    left.seconds,
+                    lambda left_s: self._infer(request, timeout=left_s, metadata=self._metadata),
+                    request_id,
+                )
+            finally:
+                left.seconds -= time.monotonic() - begin_s
 
     async def close(self) -> None:
         """Close the connection; calls under way end with an error. Closing twice is harmless."""
         if not self._closed:
             self._closed = True
-            await self._channel.close()
-            await self._triton.close()
+            if self._loop is not None:
+                await self._channel.close()
+                await self._triton.close()
+
+    def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None and not self._closed:
+            options = self.options
+            # For all but plates.
+            self._triton = InferenceServerClient(
+                self.url,
+                creds=None if options.tls is None else options.tls.credentials(),
+                channel_args=options.channel_args(self.url),
+            )
+            self._channel = open_channel(self.url, options, asyncio=True)
+            self._infer = infer_call(self._channel)
+            self._loop = loop
+        elif self._loop is not loop and not self._closed:
+            raise ConfigurationError(
+                "an AsyncPlateClient belongs to the event loop of its first call: make one for each"
+            )
 
     async def _call(
         self,

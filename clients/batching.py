@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -92,8 +93,8 @@ class Batcher(Generic[Item, Result]):
                 _fail(future, ClientError("the client is closed"))
             raise
         except Exception as error:  # each caller gets it
-            for _, future in batch:
-                _fail(future, error)
+            for _, future in batch:  # one of its own: a traceback grows with whoever raises it
+                _fail(future, copy.copy(error))
         else:
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():

@@ -22,8 +22,8 @@ def open_channel(url: str, options: ClientOptions, *, asyncio: bool = False) -> 
     """
     kind = grpc.aio if asyncio else grpc
     if options.tls is None:
-        return kind.insecure_channel(url, options.channel_args)
-    return kind.secure_channel(url, options.tls.credentials(), options.channel_args)
+        return kind.insecure_channel(url, options.channel_args(url))
+    return kind.secure_channel(url, options.tls.credentials(), options.channel_args(url))
 
 
 def infer_call(channel: Any) -> Any:

@@ -7,8 +7,9 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from functools import cached_property
+import time
+from collections.abc import Generator, Iterable, Sequence
+from functools import cached_property, partial
 from types import TracebackType
 
 import numpy as np
@@ -18,7 +19,7 @@ from clients import wire
 from clients.connection import Connection
 from clients.errors import InvalidPicture, ModelNotFound
 from clients.files import read_file_batch
-from clients.flow import chunks, map_in_order
+from clients.flow import map_batches
 from clients.options import ClientOptions
 from clients.repair import read_each
 from clients.result import FileReading, Outcome, PlateReading
@@ -103,13 +104,27 @@ class PlateClient:
 
         A picture that cannot be read gets its InvalidPicture in its own place.
         """
+        if isinstance(pictures, Sequence) and len(pictures) <= self.image_contract.max_batch:
+            batches = list(wire.batches_of(pictures, self.image_contract.max_batch))
+            if len(batches) == 1:  # no thread needed
+                return self._read_batch(batches[0])
         return list(self.iter_images(pictures))
 
     def iter_images(self, pictures: Iterable[bytes]) -> Generator[Outcome, None, None]:
-        """Like `read_images` for a stream of any length, in bounded memory."""
-        batches = wire.batches_of(pictures, self.image_contract.max_batch)
-        for outcomes in map_in_order(self._read_batch, batches, self.options.in_flight):
-            yield from outcomes
+        """Like `read_images` for a stream of any length, in bounded memory.
+
+        A picture leaves at once, together with those that came meanwhile; its outcome comes as soon
+        as it and those before it are there. `pictures` is gone through in a thread of its own.
+        What it raises comes behind the outcomes of the pictures before.
+        """
+        yield from map_batches(
+            self._read_batch,
+            map(wire.as_bytes, pictures),
+            size=self.image_contract.max_batch,
+            in_flight=self.options.in_flight,
+            bytes_of=len,
+            max_bytes=wire.MAX_REQUEST_BYTES,
+        )
 
     def read_crops(self, crops: npt.NDArray[np.uint8]) -> list[PlateReading]:
         """Read crops that are at hand as pixels.
@@ -122,41 +137,57 @@ class PlateClient:
         """
         wire.check_crops(crops, self.crop_contract.shape)
         size = self.crop_contract.max_batch
+        if len(crops) <= size:  # no thread needed
+            return self._send_crops(crops) if len(crops) else []
         batches = (crops[at : at + size] for at in range(0, len(crops), size))
-        parts = map_in_order(self._send_crops, batches, self.options.in_flight)
-        return [reading for part in parts for reading in part]
+        return list(
+            map_batches(
+                lambda parts: self._send_crops(parts[0]),
+                batches,
+                size=1,
+                in_flight=self.options.in_flight,
+            )
+        )
 
     def read_files(self, paths: Iterable[str]) -> list[FileReading]:
-        """Read picture files; one entry a path in the same order, with its error if it has one."""
+        """Read picture files; one entry a path in the same order, with its error if it has one.
+
+        Raises:
+            TypeError: for one path instead of several.
+        """
         return list(self.iter_files(paths))
 
     def iter_files(self, paths: Iterable[str]) -> Generator[FileReading, None, None]:
-        """Like `read_files` for a stream of any length, in bounded memory."""
+        """Like `read_files` for a stream of any length, as `iter_images`."""
+        if isinstance(paths, str | bytes):
+            raise TypeError(f"several paths are wanted, not one: [{paths!r}]")
         terms = self.image_contract
 
         def read(batch: list[str]) -> list[FileReading]:
             return read_file_batch(batch, terms, self._read_batch)
 
-        for rows in map_in_order(read, chunks(paths, terms.max_batch), self.options.in_flight):
-            yield from rows
+        yield from map_batches(read, paths, size=terms.max_batch, in_flight=self.options.in_flight)
 
     def _read_batch(self, pictures: list[bytes]) -> list[Outcome]:
-        return read_each(pictures, self.image_contract.limits, self._send_images)
+        limits = self.image_contract.limits
+        end_s = time.monotonic() + self.options.timeout_s  # of all that the batch takes
+        return read_each(pictures, limits, partial(self._send_images, end_s=end_s))
 
-    def _send_images(self, pictures: list[bytes]) -> list[PlateReading]:
+    def _send_images(self, pictures: list[bytes], end_s: float) -> list[PlateReading]:
         connection, model = self._connection, contract.IMAGE_ENSEMBLE
         if connection.regions is None:
-            result = connection.infer(model, wire.image_input(pictures))
+            result = connection.infer(model, wire.image_input(pictures), end_s)
         else:
             with connection.regions.loan(image_bytes(pictures)) as region:
-                result = connection.infer(model, region.put_images(pictures), region)
+                result = connection.infer(model, region.put_images(pictures), end_s, region)
         return wire.readings(result, len(pictures))
 
     def _send_crops(self, crops: npt.NDArray[np.uint8]) -> list[PlateReading]:
         connection, model = self._connection, contract.CROP_ENSEMBLE
+        end_s = time.monotonic() + self.options.timeout_s
         if connection.regions is None:
-            result = connection.infer(model, wire.crop_input(crops))
+            result = connection.infer(model, wire.crop_input(crops), end_s)
         else:
             with connection.regions.loan(crops.nbytes) as region:
-                result = connection.infer(model, region.put_crops(crops), region)
+                result = connection.infer(model, region.put_crops(crops), end_s, region)
         return wire.readings(result, len(crops))

@@ -56,7 +56,7 @@ class Connection:
         self._triton = InferenceServerClient(
             self.url,
             creds=None if options.tls is None else options.tls.credentials(),
-            channel_args=options.channel_args,
+            channel_args=options.channel_args(self.url),
         )
         self._channel = open_channel(self.url, options)
         self._infer = infer_call(self._channel)
@@ -86,10 +86,15 @@ class Connection:
                 f"no server answers at {self.url} within {wait_s:g} s"
             ) from None
 
-    def infer(self, model: str, tensor: Tensor, region: Region | None = None) -> Any:
-        """ModelInferResponse to one request; `tensor` lies in `region` where one is named."""
+    def infer(self, model: str, tensor: Tensor, end_s: float, region: Region | None = None) -> Any:
+        """ModelInferResponse to one request.
+
+        Args:
+            tensor: lies in `region` where one is named.
+            end_s: deadline, of `time.monotonic`.
+        """
         request_id = self._ids.next()
-        attempts = Attempts(self._budget, self.options.timeout_s, request_id)
+        attempts = Attempts(self._budget, end_s - time.monotonic(), request_id)
         request = infer_request(model, tensor, request_id, self.options.priority)
 
         def attempt() -> Any:
@@ -119,12 +124,16 @@ class Connection:
         with ExitStack() as at_last:  # whatever happens before
             at_last.callback(self._triton.close)
             at_last.callback(self._channel.close)
-            regions = [] if self.regions is None else self.regions.drain()
+            if self.regions is None:
+                return
+            self._channel.close()  # ends the calls under way: nobody reads their regions
+            regions = self.regions.drain()
             for region in regions:
                 at_last.callback(region.memory.free)
-            self._unregister([region for region in regions if region.registered])
+            self._unregister([region for region in regions if region.told])
 
     def _register(self, region: Region, left_s: float) -> None:
+        region.told = True  # before the call: `close` may come in between
         try:
             region.memory.register(self._triton, headers=self._headers, client_timeout=left_s)
         except InferenceServerException as error:
@@ -165,6 +174,8 @@ class Connection:
             try:
                 answer = attempt()
             except grpc.RpcError as error:
+                if self._closed.is_set():
+                    raise ClientError("the client is closed") from error
                 self._closed.wait(attempts.pause_s(from_grpc(error, self.url)))
             except InferenceServerException as error:
                 self._closed.wait(attempts.pause_s(from_triton(error, self.url)))

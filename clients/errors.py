@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import grpc  # type: ignore[import-untyped]
 
@@ -17,8 +17,13 @@ _PICTURE = re.compile(
 )
 _STUB_DIED = "Stub process"  # Triton's INTERNAL while a Python model waits to be brought back
 _NOBODY_LISTENS = "failed to connect to all addresses"  # gRPC's words
+_HANDSHAKE = "handshake"  # somebody listens, and the certificates do not fit
 _RESTRICTED = "This protocol is restricted"  # said with UNAVAILABLE, yet it will not pass
 _LEAVING = "has no available versions"  # a server that is being stopped, a model between two loads
+_REGION_ELSEWHERE = "Unable to open shared memory region"
+SAME_MACHINE: Final = (
+    "Shared memory needs a server on the same machine that shares the client's /dev/shm"
+)
 _REGION_GONE = "Unable to find shared memory region"  # the server was started anew
 
 
@@ -62,6 +67,10 @@ class InvalidPicture(ClientError, ValueError):
         self.reason = reason
         self.index = index
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: an outcome may be handed to another process."""
+        return type(self), (self.reason, str(self), self.index), self.__dict__
+
     @classmethod
     def from_image_error(cls, error: ImageError) -> InvalidPicture:
         """The client's own check failed."""
@@ -80,6 +89,10 @@ class ServerError(ClientError):
         super().__init__(f"the server answered {code}: {message}")
         self.code = code
         self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy."""
+        return type(self), (self.code, self.message), self.__dict__
 
     def __str__(self) -> str:
         """The sentence, and the request that the server's log tells more of."""
@@ -121,7 +134,7 @@ def _from_status(code: str, message: str, url: str) -> ClientError:
     if _RESTRICTED in message:
         return AccessDenied(code, message)
     if code == "UNAVAILABLE" or (code == "NOT_FOUND" and _LEAVING in message):
-        nobody = _NOBODY_LISTENS in message
+        nobody = _NOBODY_LISTENS in message and _HANDSHAKE not in message.lower()
         kind = ServerUnreachable if nobody else ServerUnavailable
         return kind(f"the server at {url} is not available: {message}")
     if code == "DEADLINE_EXCEEDED":
@@ -141,6 +154,8 @@ def from_words(code: str, message: str) -> ClientError:
         )
     if _REGION_GONE in message:
         return RegionLost(code, message)
+    if _REGION_ELSEWHERE in message:
+        return ServerError(code, f"{message}. {SAME_MACHINE}")
     if code == "NOT_FOUND":
         return ModelNotFound(code, message)
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):

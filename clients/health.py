@@ -17,6 +17,7 @@ import argparse
 import json
 import urllib.error
 import urllib.request
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     with grpcclient.InferenceServerClient(
         url,
         creds=None if options.tls is None else options.tls.credentials(),
-        channel_args=options.channel_args,
+        channel_args=options.channel_args(url),
     ) as client:
         try:
             taken_s = ask(client, probe, args.timeout)
@@ -76,13 +77,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask_watchdog(url: str, timeout_s: float) -> int:
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
-            body = answer.read().decode().strip()
-            ready = json.loads(body)["ready"]
-    except urllib.error.HTTPError as error:
-        print(f"not healthy: {error.read().decode().strip()}")
-        return 1
-    except (KeyError, TypeError, json.JSONDecodeError):
+        good, body = _get(url, timeout_s)
+        ready = json.loads(body)["ready"] and good
+    # HTTPException and UnicodeDecodeError: a port that speaks something else, such as gRPC.
+    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, HTTPException):
         print(f"not healthy: what answers at {url} is no watchdog of `lprnet serve`")
         return 1
     except (OSError, ValueError) as error:
@@ -91,3 +89,19 @@ def _ask_watchdog(url: str, timeout_s: float) -> int:
         return 1
     print(f"{'healthy' if ready else 'not healthy'}: {body}")
     return 0 if ready else 1
+
+
+def _get(url: str, timeout_s: float) -> tuple[bool, str]:
+    """Whether the status is 200, and the body, which tells why where it is 503.
+
+    Raises:
+        OSError, ValueError: where nobody answers.
+        HTTPException: for an answer that is no HTTP.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            return True, answer.read().decode().strip()
+    except urllib.error.HTTPError as error:
+        return False, error.read().decode().strip()
+    except InvalidURL as error:  # an HTTPException, though nobody was asked
+        raise ValueError(str(error)) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,9 @@ from clients.retry import RetryPolicy
 DEFAULT_PORT: Final = 8001
 DEFAULT_URL: Final = f"127.0.0.1:{DEFAULT_PORT}"
 URL_VARIABLE: Final = "LPRNET_URL"
+_HEADER_NAME: Final = re.compile(r"[0-9a-z_.-]+")
+_HEADER_VALUE: Final = re.compile(r"[ -~]*")
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 MAX_TIMEOUT_S: Final = 1e8
 """Three years; gRPC takes a deadline beyond its clock for one that has passed."""
 
@@ -43,13 +48,35 @@ class Tls:
         """Read the files.
 
         Raises:
-            ConfigurationError: for a file that cannot be read.
+            ConfigurationError: for a file that cannot be read or holds no such certificate or key.
         """
+        self._check()
         return grpc.ssl_channel_credentials(
             root_certificates=_read_pem(self.ca_file),
             private_key=_read_pem(self.key_file),
             certificate_chain=_read_pem(self.cert_file),
         )
+
+    def _check(self) -> None:
+        """gRPC itself tells only that no connection comes about."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        pem = _read_pem(self.ca_file)
+        if pem is not None:
+            try:
+                context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
+            except (ssl.SSLError, ValueError) as error:
+                raise ConfigurationError(f"{self.ca_file} holds no PEM certificate") from error
+        if self.cert_file is None or self.key_file is None:
+            return
+        for file in (self.cert_file, self.key_file):
+            _read_pem(file)
+        try:
+            context.load_cert_chain(self.cert_file, self.key_file, password=_no_password)
+        except (ssl.SSLError, ValueError) as error:
+            raise ConfigurationError(
+                f"{self.cert_file} and {self.key_file} are not a PEM certificate and its "
+                "unencrypted key"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -57,7 +84,8 @@ class ClientOptions:
     """Everything about a client but its server's address.
 
     Attributes:
-        timeout_s: deadline of one call (one batch), its retries included.
+        timeout_s: deadline of one batch: its requests with and without bad pictures, and their
+            retries. What a single awaited call waits for its turn is not counted.
         connect_timeout_s: how long the first call waits for a server to answer at all.
         retry: how calls are repeated.
         tls: certificates, or None for a plain connection.
@@ -92,12 +120,17 @@ class ClientOptions:
             raise ConfigurationError("choose one of shared_memory and cuda_device")
         if self.cuda_device is not None and self.cuda_device < 0:
             raise ConfigurationError("cuda_device is the number of a GPU, 0 or more")
+        for name, value in self.headers.items():
+            if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+                raise ConfigurationError(
+                    f"header {name!r}: names are lower-case letters, digits and -_. and values "
+                    "printable ASCII"
+                )
         if self.priority not in (0, 1, 2):
             raise ConfigurationError("priority is 1 (first), 2 (everybody's) or 0 (the server's)")
 
-    @property
-    def channel_args(self) -> list[tuple[str, int | str]]:
-        """gRPC channel arguments.
+    def channel_args(self, url: str) -> list[tuple[str, int | str]]:
+        """gRPC channel arguments for a server at HOST:PORT.
 
         tritonclient's keep-alive options stay off: servers, Triton too, close the connection of
         a client that pings more often than every five minutes, and the deadline that each call
@@ -111,6 +144,8 @@ class ClientOptions:
             ("grpc.min_reconnect_backoff_ms", 1000),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
+        if url.rpartition(":")[0] in _LOOPBACK:
+            args.append(("grpc.enable_http_proxy", 0))  # of http_proxy in the environment
         if self.tls is not None and self.tls.server_name is not None:
             args.append(("grpc.ssl_target_name_override", self.tls.server_name))
         return args
@@ -124,7 +159,9 @@ def resolve_url(url: str | None) -> str:
     """
     if url is None:
         url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
-    address = url.strip()
+    if not isinstance(url, str):
+        raise ConfigurationError(f"{url!r} is no address: give HOST:PORT, such as {DEFAULT_URL}")
+    address = url.strip().removesuffix("/")
     if "://" in address:
         scheme, _, address = address.partition("://")
         if scheme != "grpc":
@@ -139,6 +176,7 @@ def resolve_url(url: str | None) -> str:
         not host
         or (":" in host and not bracketed)
         or "/" in address
+        or not (address.isascii() and address.isprintable() and " " not in address)
         or not port.isdecimal()
         or not 0 < int(port) < 65536
     ):
@@ -148,10 +186,15 @@ def resolve_url(url: str | None) -> str:
     return address
 
 
+def _no_password() -> str:
+    """Else OpenSSL would ask at the terminal."""
+    raise ValueError("encrypted")
+
+
 def _read_pem(path: Path | None) -> bytes | None:
     if path is None:
         return None
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error

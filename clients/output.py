@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TextIO
@@ -36,14 +37,21 @@ class Output:
     Args:
         path: the file, or None for stdout.
         append: keep what the file holds.
+        opened: is called with the file's descriptor before anything in it is changed.
 
     Raises:
-        ConfigurationError: when the file cannot be written.
+        ConfigurationError: when the file cannot be written; what `opened` raises.
     """
 
     stream: TextIO
 
-    def __init__(self, path: Path | None, *, append: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        append: bool = False,
+        opened: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._path = path
         if path is None:
             self.stream = sys.stdout
@@ -53,13 +61,20 @@ class Output:
             try:
                 self.stream = open(  # noqa: SIM115 - closed by __exit__
                     path,
-                    "a" if append else "w",
+                    "a",
                     encoding="utf-8",
                     errors="surrogateescape",
                     newline="",
                 )
             except OSError as error:
                 raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
+            try:
+                opened(self.stream.fileno())
+                if not append and self.stream.seekable():
+                    self.stream.truncate(0)
+            except BaseException:
+                self.stream.close()
+                raise
         self._flushed_s = time.monotonic()
 
     def flush_in_time(self) -> None:

@@ -6,6 +6,7 @@ Needs pyarrow (`pip install '.[parquet]'`), which is imported only here.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -17,6 +18,7 @@ from clients.errors import ConfigurationError
 
 KIND: Final = "parquet"
 _ROWS_PER_GROUP: Final = 50_000
+_PART, _REOPEN = ".part", ".reopen"
 COLUMNS: Final = ("file", "plate", "confidence", "char_confidences", "error")
 _ESCAPED: Final = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # a byte of a name that is no UTF-8
 
@@ -24,6 +26,11 @@ _ESCAPED: Final = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # a byte of a name that
 def journal_of(path: Path) -> Path:
     """The JSON lines that grow while the reading goes on."""
     return path.with_name(path.name + ".part.jsonl")
+
+
+def beside(path: Path) -> list[Path]:
+    """The journal, and files that lie there for a moment, or after a program that was killed."""
+    return [journal_of(path), *(path.with_name(path.name + end) for end in (_PART, _REOPEN))]
 
 
 def require_pyarrow() -> tuple[Any, Any]:
@@ -44,9 +51,9 @@ def reopen(path: Path) -> None:
     """Make a finished file a journal again, so that rows can be added."""
     pyarrow, files = require_pyarrow()
 
-    if journal_of(path).exists() or not path.exists():
+    if os.path.exists(journal_of(path)) or not os.path.exists(path):
         return
-    temporary = path.with_name(path.name + ".reopen")
+    temporary = path.with_name(path.name + _REOPEN)
     try:
         with files.ParquetFile(path) as source:
             if tuple(source.schema_arrow.names) != COLUMNS:
@@ -59,10 +66,11 @@ def reopen(path: Path) -> None:
                         name = values["file"]
                         values["file"] = _ESCAPED.sub(lambda at: chr(int(at[1], 16)), name)
                         journal.write(json.dumps(values) + "\n")
+        temporary.replace(journal_of(path))
     except pyarrow.ArrowException as error:
-        temporary.unlink(missing_ok=True)
         raise ConfigurationError(f"cannot go on with {path}: it is no Parquet file") from error
-    temporary.replace(journal_of(path))
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def finish(path: Path) -> None:
@@ -72,14 +80,17 @@ def finish(path: Path) -> None:
     text, number = pyarrow.string(), pyarrow.float32()
     kinds = (text, text, number, pyarrow.list_(number), text)
     schema = pyarrow.schema(dict(zip(COLUMNS, kinds, strict=True)))
-    temporary = path.with_name(path.name + ".part")
-    with (
-        journal_of(path).open(encoding="utf-8") as journal,
-        files.ParquetWriter(temporary, schema, compression="zstd") as writer,
-    ):
-        for rows in _groups(journal):
-            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-    temporary.replace(path)
+    temporary = path.with_name(path.name + _PART)
+    try:
+        with (
+            journal_of(path).open(encoding="utf-8") as journal,
+            files.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        ):
+            for rows in _groups(journal):
+                writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     journal_of(path).unlink()
 
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
+from clients.errors import ConfigurationError
+
 _DIGITS = re.compile(r"\d+")
 
 
@@ -53,27 +55,28 @@ def expand(arguments: Iterable[str], *, recursive: bool = False) -> Iterator[str
 
 
 def _folder(path: str, recursive: bool) -> Iterator[str]:
-    names: list[str] = []
-    folders: list[str] = []
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if not _is_folder(entry):
-                    names.append(entry.name)
-                elif recursive and not entry.is_symlink():
-                    folders.append(entry.name)
-    except OSError:
-        yield path  # not to be listed: reading tells why, and the other folders are read
-        return
-    names.sort(key=natural_key)
-    for name in names:
-        yield os.path.join(path, name)
-    del names
-    folders.sort(key=natural_key)
-    for name in folders:
-        yield from _folder(os.path.join(path, name), recursive)
+    waiting = [path]
+    while waiting:  # no recursion: folders may be nested deeper than Python's stack
+        folder = waiting.pop()
+        names: list[str] = []
+        folders: list[str] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if not _is_folder(entry):
+                        names.append(entry.name)
+                    elif recursive and not entry.is_symlink():
+                        folders.append(entry.name)
+        except OSError:
+            yield folder  # not to be listed: reading tells why, and the other folders are read
+            continue
+        names.sort(key=natural_key)
+        for name in names:
+            yield os.path.join(folder, name)
+        folders.sort(key=natural_key, reverse=True)
+        waiting.extend(os.path.join(folder, name) for name in folders)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -83,17 +86,29 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def is_file(path: str, known: os.stat_result) -> bool:
-    """Whether there is the very file under this name that `known` describes."""
-    try:
-        return os.path.samestat(os.stat(path), known)
-    except (OSError, ValueError):  # none, or no name of a file
-        return False
+def lines_of(stream: TextIO, end: bytes = b"\n") -> Iterator[str]:
+    """Entries of a list as they come, one a line; empty lines are passed over.
+
+    They are read past the stream's own buffer: whoever waits there holds a lock that Python wants
+    when it ends.
+
+    Args:
+        stream: of which the descriptor is read; nothing may have been read from it.
+        end: what ends an entry, NUL for `find -print0`.
+
+    Raises:
+        ConfigurationError: for a list without line ends but with NULs, which is meant for --null.
+    """
+    descriptor, rest, many = stream.fileno(), b"", False
+    while chunk := os.read(descriptor, 65536):
+        *lines, rest = (rest + chunk).split(end)
+        many = many or bool(lines)
+        yield from filter(None, (_entry(line, end) for line in lines))
+    if not many and b"\0" in rest:
+        raise ConfigurationError("the list is separated by NULs, not by line ends: give --null")
+    if rest:
+        yield _entry(rest, end)
 
 
-def lines_of(stream: TextIO) -> Iterator[str]:
-    """Paths from a list, one a line; empty lines are passed over."""
-    for line in stream:
-        path = line.rstrip("\r\n")
-        if path:
-            yield path
+def _entry(line: bytes, end: bytes) -> str:
+    return (line.removesuffix(b"\r") if end == b"\n" else line).decode("utf-8", "surrogateescape")

@@ -9,7 +9,7 @@ Examples:
   lprnet read plates/ 'more/*.png' --format tsv > plates.tsv
   lprnet read archive/ --recursive --output plates.csv
   lprnet read archive/ --recursive --output plates.csv --resume    (after an interruption)
-  find . -name '*.jpg' | lprnet read - --format jsonl
+  find . -name '*.jpg' -print0 | lprnet read - --null --format jsonl
   lprnet read gate.mp4 --boxes boxes.jsonl    (one row a vehicle: frames are fused)
 """
 
@@ -19,7 +19,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from itertools import chain, islice
@@ -29,8 +29,9 @@ from typing import Final
 from clients import parquet
 from clients.arguments import add_server_arguments, client_from, fraction, whole
 from clients.errors import ClientError, ConfigurationError, ServerUnavailable
-from clients.output import Output, abandon_stdout, redirected_stdout
-from clients.paths import expand, is_file, lines_of
+from clients.output import Output, abandon_stdout
+from clients.own_files import OwnFiles, held, real_output
+from clients.paths import expand, lines_of
 from clients.progress import Progress
 from clients.result import FileReading
 from clients.resume import RESUMABLE, Done, recover
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="file, folder or pattern; - for a list on stdin")
     add("--recursive", "-r", action="store_true", help="take the sub-folders of folders, too")
+    add("--null", "-0", action="store_true", help="the list on stdin is separated by NULs")
     add(
         "--format",
         "-f",
@@ -71,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--boxes",
         metavar="FILE",
         help="PATH is a video or camera: read the plates at these boxes, JSON lines like "
-        '{"frame": 3, "track": "7", "box": [x, y, width, height]} (- for stdin), one row a track',
+        '{"frame": 3, "track": "7", "box": [x, y, width, height]} (- for stdin), one row a track; '
+        '{"frame": 4} tells that there is no box in that frame, so that tracks end in time',
     )
     add(
         "--patience",
@@ -93,27 +96,51 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ClientError: for wrong use, or when the server is not there or fails.
     """
-    kind, path = _format(args), args.output
+    kind = _format(args)
+    args.output = real_output(args.output)
     if args.boxes is not None:
         return _read_video(args, kind)
+    own = OwnFiles(args.output)
+    own.check_inputs(args.paths)
+    path = args.output
     if kind == parquet.KIND:
-        kind, path = _prepare_parquet(args)
-    done = _earlier_rows(args, kind, path)
-    files = done.remaining(_files(args))
-    first = next(files, None)
-    if first is None and done.count == 0:
-        raise ConfigurationError(f"no file to read in {' '.join(args.paths)}")
-    if first is None:
+        path = _journal(args)
+    hint = "; go on with --resume" if path is not None and kind in _RESUMABLE else ""
+    with _told_of_a_full_disk(args.output, hint), held(path) as opened:
+        if kind == parquet.KIND:
+            kind = "jsonl"
+            if args.resume:
+                parquet.reopen(args.output)
+        done = _earlier_rows(args, kind, path)
+        errors = _read_files(args, own, done, kind, path, opened)
         if path != args.output:
             parquet.finish(args.output)
-        return 1 if done.errors else 0
+    return 1 if errors else 0
+
+
+def _read_files(
+    args: argparse.Namespace,
+    own: OwnFiles,
+    done: Done,
+    kind: str,
+    path: Path | None,
+    opened: Callable[[int], None],
+) -> int:
+    """Write the rows that are missing; returns how many of all have an error."""
+    files = done.remaining(_files(args, own))
+    first = next(files, None)
+    if first is None and done.count == 0:
+        deeper = "" if args.recursive else " (sub-folders are read with --recursive)"
+        raise ConfigurationError(f"no file to read in {' '.join(args.paths)}{deeper}")
+    if first is None:
+        return done.errors
     hint = "; go on with --resume" if path is not None and kind in RESUMABLE else ""
-    with _told_of_a_full_disk(args.output, hint), ExitStack() as stack:
+    with ExitStack() as stack:
         client = stack.enter_context(client_from(args))
         source = stack.enter_context(closing(client.iter_files(chain([first], files))))
         begin_s = time.monotonic()
         rows = _started(source)  # before a file is emptied for nothing: there may be no server
-        output = stack.enter_context(Output(path, append=args.resume))
+        output = stack.enter_context(Output(path, append=args.resume, opened=opened))
         writer = open_writer(kind, output.stream, FILE_ROWS, heading=done.size_bytes == 0)
         stack.callback(writer.close)
         progress = stack.enter_context(_progress(args, begin_s, done.count))
@@ -124,10 +151,7 @@ def run(args: argparse.Namespace) -> int:
                 progress.add(row)
         except ClientError as error:
             raise ClientError(f"{error} ({progress.count:,} rows written{hint})") from error
-    if path != args.output:
-        with _told_of_a_full_disk(args.output, hint):
-            parquet.finish(args.output)
-    return 1 if progress.errors or done.errors else 0
+    return progress.errors + done.errors
 
 
 @contextmanager
@@ -147,21 +171,25 @@ def _told_of_a_full_disk(path: Path | None, hint: str) -> Iterator[None]:
 def _read_video(args: argparse.Namespace, kind: str) -> int:
     if len(args.paths) != 1 or args.resume or kind == parquet.KIND:
         raise ConfigurationError("--boxes takes one video, and neither --resume nor parquet")
-    with _told_of_a_full_disk(args.output, ""), ExitStack() as stack:
-        lines = sys.stdin
-        if args.boxes == STDIN:
-            sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-        else:
+    own = OwnFiles(args.output)
+    for source in (args.boxes, args.paths[0]):
+        own.check_inputs([source])
+    with (
+        _told_of_a_full_disk(args.output, ""),
+        held(args.output) as opened,
+        ExitStack() as stack,
+    ):
+        stream = sys.stdin
+        if args.boxes != STDIN:
             try:
-                lines = stack.enter_context(
-                    open(args.boxes, encoding="utf-8", errors="surrogateescape")
-                )
-            except OSError as error:
-                raise ConfigurationError(f"cannot read {args.boxes}: {error.strerror}") from error
+                stream = stack.enter_context(open(args.boxes, encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise ConfigurationError(f"cannot read {args.boxes}: {reason}") from error
         client = stack.enter_context(client_from(args))
-        readings = read_boxes(client, args.paths[0], parse_boxes(lines))
+        readings = read_boxes(client, args.paths[0], parse_boxes(lines_of(stream)))
         rows = _started(fuse(readings, patience_frames=args.patience))
-        output = stack.enter_context(Output(args.output))
+        output = stack.enter_context(Output(args.output, opened=opened))
         writer = open_writer(kind, output.stream, TRACK_ROWS)
         stack.callback(writer.close)
         count = 0
@@ -183,16 +211,14 @@ def _format(args: argparse.Namespace) -> str:
     return suffix if suffix in _ALL_FORMATS else "table"
 
 
-def _prepare_parquet(args: argparse.Namespace) -> tuple[str, Path]:
-    """Format and path of the rows that become the Parquet file in the end."""
+def _journal(args: argparse.Namespace) -> Path:
+    """Path of the rows that become the Parquet file in the end."""
     if args.output is None:
         raise ConfigurationError("parquet needs --output FILE")
     parquet.require_pyarrow()
-    if args.output.is_dir():
-        raise ConfigurationError(f"cannot write {args.output}: it is a folder")
-    if args.resume:
-        parquet.reopen(args.output)
-    return "jsonl", parquet.journal_of(args.output)
+    if os.path.exists(args.output) and not os.path.isfile(args.output):
+        raise ConfigurationError(f"cannot write {args.output} as parquet: it is no regular file")
+    return parquet.journal_of(args.output)
 
 
 def _earlier_rows(args: argparse.Namespace, kind: str, path: Path | None) -> Done:
@@ -205,28 +231,14 @@ def _earlier_rows(args: argparse.Namespace, kind: str, path: Path | None) -> Don
     return recover(path, kind)
 
 
-def _files(args: argparse.Namespace) -> Iterator[str]:
+def _files(args: argparse.Namespace, own: OwnFiles) -> Iterator[str]:
     """All pictures; not the rows themselves, which may grow in the folder that is read."""
-    output = [] if args.output is None else [args.output, parquet.journal_of(args.output)]
-    own = {path.name: os.path.realpath(path) for path in output}
-    redirected = redirected_stdout() if args.output is None else None
-
-    def is_own(file: str) -> bool:
-        name = os.path.basename(file)
-        if name in own and os.path.realpath(file) == own[name]:
-            return True
-        return redirected is not None and is_file(file, redirected)
-
     for path in args.paths:
         if path == STDIN:
-            sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-            yield from lines_of(sys.stdin)
-        elif is_own(path):
-            where = "where the rows go" if args.output is None else "the --output"
-            raise ConfigurationError(f"{path} is to be read and is {where}: choose another")
+            files = lines_of(sys.stdin, b"\0" if args.null else b"\n")
         else:
             files = expand([path], recursive=args.recursive)
-            yield from (file for file in files if not is_own(file))
+        yield from (file for file in files if file not in own)
 
 
 def _started(rows: Iterator[Row]) -> Iterator[Row]:

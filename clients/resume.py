@@ -71,7 +71,7 @@ def recover(path: Path, kind: str) -> Done:
         ConfigurationError: when it is no output of that format.
     """
     done = Done()
-    if not path.exists():
+    if not os.path.exists(path):
         return done
     try:
         with path.open("r+b") as stream:
@@ -86,7 +86,8 @@ def recover(path: Path, kind: str) -> Done:
                     raise ValueError("no row")
             stream.truncate(done.size_bytes)
     except OSError as error:
-        raise ConfigurationError(f"cannot go on with {path}: {error.strerror}") from error
+        reason = error.strerror or error  # of a pipe: it is not seekable
+        raise ConfigurationError(f"cannot go on with {path}: {reason}") from error
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise ConfigurationError(
             f"cannot go on with {path}: it holds no {kind} rows of this program"
@@ -148,7 +149,9 @@ def _csv_rows(stream: BinaryIO) -> Iterator[tuple[_Row | None, int]]:
 def _jsonl_rows(stream: BinaryIO) -> Iterator[tuple[_Row | None, int]]:
     for line, end in _whole_lines(stream):
         values = json.loads(_text(line))
-        yield _Row(str(values["file"]), values["error"] is not None), end
+        if not isinstance(values["file"], str):
+            raise TypeError("no name of a file")
+        yield _Row(values["file"], values["error"] is not None), end
 
 
 _BEGINNINGS: Final = {

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
+import os
 import random
 import secrets
 import threading
@@ -16,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from clients.errors import ClientError, ServerUnreachable, is_transient
+from clients.errors import ClientError, ConfigurationError, ServerUnreachable, is_transient
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -38,6 +40,12 @@ class RetryPolicy:
     max_delay_s: float = 1.0
     budget: float = 1000.0
     earned_per_success: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_delay_s <= self.max_delay_s < math.inf:
+            raise ConfigurationError("delays are above 0, first_delay_s at most max_delay_s")
+        if not (0 <= self.budget < math.inf and 0 <= self.earned_per_success < math.inf):
+            raise ConfigurationError("budget and earned_per_success are 0 or more")
 
     def delay_s(self, attempt: int) -> float:
         """Pause after failed attempt 0, 1, ...: half of it fixed, half of it random.
@@ -88,11 +96,14 @@ class RequestIds:
     """
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         self._client = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
     def next(self) -> str:
-        """The next name. Safe to use from several threads."""
+        """The next name. Safe to use from several threads, and in forked processes."""
+        if self._process != os.getpid():
+            self.__init__()  # type: ignore[misc]
         return f"{self._client}-{next(self._numbers)}"
 
 

@@ -1,7 +1,9 @@
 """Shared memory regions that carry pictures to a server on the same machine.
 
 A region is used by one request at a time and then again; regions are made as they are needed
-and removed by `close`. Should the process be killed, Python's resource tracker removes them.
+and removed by `close`, or when the client is forgotten or its process ends without it. Should the
+process be killed, Python's resource tracker removes them, unless it is killed as well, and
+`lprnet serve` forgets them. A forked process starts with none: its parent's are its parent's.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -23,10 +28,11 @@ from clients.errors import ClientError, ConfigurationError
 from clients.wire import Tensor, image_input
 from lprnet import contract
 
-PREFIX: Final = "lprnet_client_"
-"""Names of regions start with it."""
+PREFIX: Final = contract.CLIENT_REGION_PREFIX
 
 _MIN_REGION_BYTES: Final = 1024 * 1024
+_FOLDER: Final = Path("/dev/shm")
+_LOAN_S: Final = 1.0
 
 
 class Memory(Protocol):
@@ -64,9 +70,15 @@ class SystemMemory:
         self.name = name
         try:
             self._memory = SharedMemory(name, create=True, size=size_bytes)
+            try:
+                _reserve(name, size_bytes)
+            except OSError:
+                self.free()
+                raise
         except OSError as error:
             raise ConfigurationError(
-                f"no shared memory to be had ({error.strerror}): switch shared_memory off"
+                f"no shared memory to be had ({error.strerror}): make /dev/shm larger (--shm-size "
+                "of a container) or switch shared_memory off"
             ) from error
         self.size_bytes = self._memory.size
 
@@ -85,9 +97,26 @@ class SystemMemory:
         triton.unregister_system_shared_memory(self.name, **call)
 
     def free(self) -> None:
-        """Remove it."""
+        """Remove it. Where somebody has removed its file already, nothing is wrong."""
         self._memory.close()
-        self._memory.unlink()
+        try:
+            self._memory.unlink()
+        except FileNotFoundError:
+            # As `unlink` would have done; else the tracker complains at the end.
+            resource_tracker.unregister(f"/{self.name}", "shared_memory")
+
+
+def _reserve(name: str, size_bytes: int) -> None:
+    """Take the pages now: where they are missing later, the kernel kills the process that writes.
+
+    Raises:
+        OSError: when there is no room.
+    """
+    file = os.open(_FOLDER / name, os.O_RDWR)
+    try:
+        os.posix_fallocate(file, 0, size_bytes)
+    finally:
+        os.close(file)
 
 
 @dataclass
@@ -96,10 +125,12 @@ class Region:
 
     Attributes:
         memory: where it lies.
-        registered: whether the server has been told.
+        told: whether the server has been told, or may have been.
+        registered: whether it has said that it knows.
     """
 
     memory: Memory
+    told: bool = False
     registered: bool = False
 
     def put_images(self, pictures: Sequence[bytes]) -> Tensor:
@@ -134,10 +165,21 @@ class RegionPool:
         if cuda_device is not None:
             check_device(cuda_device)
         self._device = cuda_device
+        self._closed = False
+        self._start()
+        _POOLS.add(self)
+
+    def _start(self) -> None:
         self._free: list[Region] = []
         self._all: list[Region] = []
-        self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        # For a client that nobody closes.
+        self._finalizer = weakref.finalize(self, _free_all, self._all, os.getpid())
+
+    def forget(self) -> None:
+        """In a forked process: leave everything to the parent."""
+        self._finalizer.detach()
+        self._start()
 
     @contextmanager
     def loan(self, size_bytes: int) -> Iterator[Region]:
@@ -156,6 +198,7 @@ class RegionPool:
         finally:
             with self._lock:
                 self._free.append(region)
+                self._lock.notify_all()
 
     def _take(self, size_bytes: int) -> Region:
         with self._lock:
@@ -177,12 +220,35 @@ class RegionPool:
             return region
 
     def drain(self) -> list[Region]:
-        """Hand out all regions for removal; the pool gives none after that."""
+        """Hand out all regions for removal; the pool gives none after that.
+
+        Waits up to a second for those on loan: their calls have been ended.
+        """
         with self._lock:
             self._closed = True
-            regions = self._all
-            self._all, self._free = [], []
+            self._lock.wait_for(lambda: len(self._free) == len(self._all), _LOAN_S)
+            regions = self._all[:]
+            self._all.clear()
+            self._free.clear()
             return regions
+
+
+def _free_all(regions: list[Region], process: int) -> None:
+    if process == os.getpid():  # a forked process ends as well
+        for region in regions:
+            region.memory.free()
+
+
+_POOLS: weakref.WeakSet[RegionPool] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for pool in list(_POOLS):
+        pool.forget()
+
+
+if hasattr(os, "register_at_fork"):  # elsewhere nothing forks
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def image_bytes(pictures: Sequence[bytes]) -> int:

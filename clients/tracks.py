@@ -21,12 +21,13 @@ class Box:
 
     Attributes:
         frame: number of the frame, from 0.
-        track: name of the vehicle, the same in all its frames.
+        track: name of the vehicle, the same in all its frames; None: there is no plate in this
+            frame, which only tells how far the video is.
         x, y, width, height: of the plate in pixels of the frame, from its top left corner.
     """
 
     frame: int
-    track: str
+    track: str | None
     x: int
     y: int
     width: int
@@ -56,6 +57,8 @@ class TrackReading:
 def parse_boxes(lines: Iterable[str]) -> Iterator[Box]:
     """JSON lines such as `{"frame": 3, "track": "7", "box": [x, y, width, height]}` -> boxes.
 
+    A line `{"frame": 4}` tells that there is no box in that frame.
+
     Raises:
         ConfigurationError: for a line that is none, or whose frame lies before an earlier one:
             a video is read forwards only.
@@ -67,13 +70,7 @@ def parse_boxes(lines: Iterable[str]) -> Iterator[Box]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-            sides = [_whole(value) for value in values["box"]]
-            # A name must be written again: what is no text becomes escapes.
-            track = str(values["track"]).encode("utf-8", "backslashreplace").decode()
-            box = Box(_whole(values["frame"]), track, *sides)
-            if min(box.width, box.height) < 1:
-                raise ValueError("width and height are at least 1")
+            box = _box(json.loads(line))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ConfigurationError(
                 f'boxes, line {number}: give {{"frame": 3, "track": "7", "box": [x, y, width, '
@@ -86,6 +83,22 @@ def parse_boxes(lines: Iterable[str]) -> Iterator[Box]:
             )
         latest = box.frame
         yield box
+
+
+def _box(values: dict[str, Any]) -> Box:
+    frame = _whole(values["frame"])
+    if frame < 0:
+        raise ValueError("frames count from 0")
+    if "box" not in values and "track" not in values:
+        return Box(frame, None, 0, 0, 0, 0)
+    track = values["track"]
+    if isinstance(track, bool) or not isinstance(track, str | int):  # null: not confirmed yet
+        raise TypeError(f"a track is a text or a whole number, not {json.dumps(track)}")
+    sides = [_whole(value) for value in values["box"]]
+    if len(sides) != 4 or min(sides[2:]) < 1:
+        raise ValueError("a box is [x, y, width, height], width and height at least 1")
+    # A name must be written again: what is no text becomes escapes.
+    return Box(frame, str(track).encode("utf-8", "backslashreplace").decode(), *sides)
 
 
 def _whole(value: Any) -> int:
@@ -152,6 +165,8 @@ def fuse(
                 break
             del open_tracks[oldest.track]
             yield oldest.result()
+        if box.track is None:
+            continue
         fusion = open_tracks.pop(box.track, None)
         if fusion is None:
             fusion = Fusion(box.track, box.frame, box.frame)

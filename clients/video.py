@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from clients.client import PlateClient
 from clients.errors import ConfigurationError
-from clients.flow import chunks, map_in_order
+from clients.flow import map_batches
 from clients.result import PlateReading
 from clients.tracks import Box
 from lprnet.image import to_crop
 
 BATCH = 16
-"""Crops of one request: little waiting on a live camera."""
+"""Crops of one request at most; on a live camera those that came while others were read."""
 
 Crop = tuple[Box, npt.NDArray[np.uint8] | None]
 """None: the box lies outside its frame."""
@@ -38,8 +38,17 @@ class Video:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        is_camera = source.isdecimal() and not Path(source).exists()
-        self._capture = cv2.VideoCapture(int(source)) if is_camera else cv2.VideoCapture(source)
+        is_camera = source.isascii() and source.isdecimal() and not os.path.exists(source)
+        try:
+            source.encode("utf-8")
+            opened = int(source) if is_camera else source
+            self._capture = cv2.VideoCapture(opened)  # type: ignore[call-overload]
+        except UnicodeEncodeError as error:  # OpenCV would crash
+            raise ConfigurationError(
+                f"cannot open the video {source!r}: OpenCV takes names in UTF-8 only; rename it"
+            ) from error
+        except cv2.error as error:  # no number of a camera
+            raise ConfigurationError(f"cannot open the video {source}") from error
         if not self._capture.isOpened():
             raise ConfigurationError(f"cannot open the video {source}")
         self._next = 0
@@ -81,6 +90,9 @@ def crops_at(source: str, boxes: Iterable[Box], shape: tuple[int, int, int]) -> 
     with closing(Video(source)) as video:
         number, frame = -1, np.zeros((0, 0, 3), np.uint8)
         for box in boxes:
+            if box.track is None:
+                yield box, None
+                continue
             if box.frame != number:
                 number, frame = box.frame, video.frame(box.frame)
             left, top = max(box.x, 0), max(box.y, 0)
@@ -99,5 +111,4 @@ def read_boxes(
         return [(box, NOTHING if crop is None else next(readings)) for box, crop in batch]
 
     crops = crops_at(source, boxes, client.crop_contract.shape)
-    for part in map_in_order(read, chunks(crops, BATCH), client.options.in_flight):
-        yield from part
+    yield from map_batches(read, crops, size=BATCH, in_flight=client.options.in_flight)

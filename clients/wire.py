@@ -133,11 +133,25 @@ def batches_of(pictures: Iterable[bytes], max_batch: int) -> Iterator[list[bytes
 
 def check_crops(crops: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> None:
     """Raise ConfigurationError unless `crops` is UINT8 [N, *shape]."""
+    if not isinstance(crops, np.ndarray):
+        raise ConfigurationError(f"crops are a numpy array, not {type(crops).__name__}")
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != shape:
         wanted = ", ".join(map(str, shape))
         raise ConfigurationError(
             f"crops are {crops.dtype} {list(crops.shape)}: the server takes uint8 [N, {wanted}] "
             "RGB (lprnet.image.to_crop makes them)"
+        )
+
+
+def check_crop(crop: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> None:
+    """Raise ConfigurationError unless `crop` is UINT8 of this shape."""
+    if not isinstance(crop, np.ndarray):
+        raise ConfigurationError(f"a crop is a numpy array, not {type(crop).__name__}")
+    if crop.dtype != np.uint8 or crop.shape != shape:
+        wanted = ", ".join(map(str, shape))
+        raise ConfigurationError(
+            f"a crop is {crop.dtype} {list(crop.shape)}: the server takes uint8 [{wanted}] RGB "
+            "(lprnet.image.to_crop makes one)"
         )
 
 

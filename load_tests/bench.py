@@ -14,7 +14,9 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Final
@@ -61,13 +63,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and write the report."""
-    if args.seconds <= 0 or args.rounds < 1:
-        raise LprnetError("--seconds must be above 0 and --rounds at least 1")
+    """Measure and write the report.
+
+    Raises:
+        LprnetError: for wrong use, found before anything is measured, or when the server fails.
+    """
+    if not 0 < args.seconds < math.inf or args.rounds < 1:  # nan is not above 0 either
+        raise LprnetError("--seconds must be above 0 and finite, and --rounds at least 1")
     if args.bursts < 0:
         raise LprnetError("--bursts takes 0 or more")
     if args.count < MIN_PICTURES:
         raise LprnetError(f"--count takes {MIN_PICTURES} or more")
+    _prepare(args.out)
     with_peer = not args.no_peer and peer.present(args.peer_dir)
     pictures = find_pictures(64 if args.quick else args.count, args.pictures)
     seconds, rounds = (QUICK_S, 1) if args.quick else (args.seconds, args.rounds)
@@ -98,6 +105,16 @@ def run(args: argparse.Namespace) -> int:
     print_summary(result)
     print(f"report: {args.out / 'report.html'}")
     return 0
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder and write to it once: the report comes after minutes of measuring."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"report")
+    except OSError as error:
+        raise LprnetError(f"cannot write into --out {folder}: {error.strerror}") from error
 
 
 def _accuracy(bench: Bench, pictures: PictureSet, with_peer: bool) -> dict[str, tuple[int, int]]:

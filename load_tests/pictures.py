@@ -79,8 +79,17 @@ def find_pictures(count: int, folder: Path | None = None) -> PictureSet:
             samples where that names nothing.
 
     Raises:
-        LprnetError: when the folder holds no pictures.
+        LprnetError: when the folder holds no pictures or cannot be read.
     """
+    try:
+        return _find(count, folder)
+    except OSError as error:
+        raise LprnetError(
+            f"cannot read {error.filename or 'pictures'}: {error.strerror}"
+        ) from error
+
+
+def _find(count: int, folder: Path | None) -> PictureSet:
     if folder is not None:
         return _draw(_label_and_files(folder), count, str(folder))
     data = Path(os.environ.get(DATA_VARIABLE, DEFAULT_DATA))
@@ -110,11 +119,17 @@ def _label_and_files(folder: Path) -> list[tuple[Path, str | None]]:
     image = folder / "image"
     pairs: list[tuple[Path, str | None]] = []
     for path in sorted((image if image.is_dir() else folder).iterdir()):
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in SUFFIXES and path.is_file():
             label = folder / "label" / f"{path.stem}.txt"
-            text = label.read_text(encoding="utf-8").strip() if label.is_file() else None
-            pairs.append((path, text))
+            pairs.append((path, _text(label) if label.is_file() else None))
     return pairs
+
+
+def _text(label: Path) -> str:
+    try:
+        return label.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise LprnetError(f"{label} is no UTF-8 text: {error.reason}") from error
 
 
 def _samples() -> list[tuple[Path, str | None]]:

@@ -54,6 +54,10 @@ MODEL_FILE: Final = "model.onnx"
 INT8_MODEL_FILE: Final = "model_int8.onnx"
 """Its INT8 form, where there is one."""
 
+CLIENT_REGION_PREFIX: Final = "lprnet_client_"
+"""Names of clients' shared memory regions start with it; `PID_` and hexadecimal digits follow. The
+watchdog frees those whose client was killed."""
+
 PROBE_TOLERANCE: Final = 0.05
 """Most that the confidence in the probe picture may differ between forms of the same weights:
 FP16 and INT8 engines differ a little from the one that recorded the answer."""

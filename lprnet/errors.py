@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class LprnetError(Exception):
     """Base of every error whose message is meant for a user.
@@ -27,3 +29,7 @@ class ImageError(LprnetError, ValueError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy, which would call the class with the message alone."""
+        return type(self), (self.reason, str(self)), self.__dict__

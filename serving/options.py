@@ -72,6 +72,9 @@ class WatchdogOptions:
         confirm_s: from a remedy to the right answer; a new server after that.
         reloads_per_minute: more of them, and a new server is tried.
         max_pause_s: longest pause between two starts of a server that does not stay.
+        regions_interval_s: from one look for shared memory of killed clients to the next: seldom
+            enough to cost nothing, often enough that a client which dies every second has a few
+            dozen regions of a megabyte and more waiting, and not a machine's memory.
     """
 
     probe_interval_s: float = 1.0
@@ -81,3 +84,4 @@ class WatchdogOptions:
     confirm_s: float = 10.0
     reloads_per_minute: int = 20
     max_pause_s: float = 30.0
+    regions_interval_s: float = 30.0

@@ -48,7 +48,7 @@ def load_probe(repository: Path) -> Probe:
     """The probe picture and the answer that `lprnet repository` recorded for these weights.
 
     Raises:
-        PreflightError: when the record is missing or was made with another picture.
+        PreflightError: when the record is missing, is none, or was made with another picture.
     """
     folder = repository / contract.ENGINE_MODEL / "1"
     encoded = PICTURE.read_bytes()
@@ -58,7 +58,7 @@ def load_probe(repository: Path) -> Probe:
         if answer["picture_sha256"] != hashlib.sha256(encoded).hexdigest():
             raise KeyError("picture_sha256")
         plate, confidence = str(answer["plate"]), float(answer["confidence"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:  # TypeError: other JSON
         raise PreflightError(
             f"{contract.MODEL_RECORD_FILE} has no answer to this release's probe picture: "
             "run `lprnet repository`"

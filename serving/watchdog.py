@@ -3,7 +3,8 @@
 Three senses: the kernel tells of the end of the server and of each Python model's process; a known
 plate is read through both ensembles every second and the answer must be right; where it is not
 answered, each model is asked by itself (`watchdog_diagnosis`). What is wrong is replaced
-(`watchdog_remedies`).
+(`watchdog_remedies`). Besides, shared memory that killed clients left is freed
+(`watchdog_regions`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from serving.watchdog_diagnosis import Diagnosis
 from serving.watchdog_http import HealthEndpoint, json_answer
 from serving.watchdog_journal import CONTENT_TYPE, Journal
 from serving.watchdog_prober import ProbeOutcome, Prober
+from serving.watchdog_regions import RegionSweeper
 from serving.watchdog_remedies import Remedies
 from serving.watchdog_status import State, Status
 from serving.watchdog_stubs import is_running
@@ -114,11 +116,14 @@ class Watchdog(Service):
             self.settings.probe_timeout_s,
             self._report,
         )
+        regions = RegionSweeper(self.server, self.journal, self.settings.regions_interval_s)
+        regions.start()
         try:
             while not self._case.stopping.is_set():
                 self._step()
         finally:
             prober.close()
+            regions.close()
             self._case.forget_stubs()
 
     def _step(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
+from pathlib import Path
 
 import pytest
 
+from clients.errors import ConfigurationError
 from clients.paths import expand, lines_of, natural_key
 
 
@@ -85,5 +86,34 @@ def test_a_folder_that_cannot_be_listed_stands_for_itself(tree, monkeypatch):
     assert set(before) <= set(after)
 
 
-def test_list_of_paths():
-    assert list(lines_of(io.StringIO("a b.jpg\r\n\nc.jpg"))) == ["a b.jpg", "c.jpg"]
+def test_list_of_paths(tmp_path):
+    listed = tmp_path / "list"
+    listed.write_bytes(b"a b.jpg\r\n\nc\xff.jpg")
+    with listed.open() as stream:
+        assert list(lines_of(stream)) == ["a b.jpg", "c\udcff.jpg"]
+    listed.write_bytes(b"a\nb.jpg\0\0c\r\0")
+    with listed.open() as stream:
+        assert list(lines_of(stream, b"\0")) == ["a\nb.jpg", "c\r"]
+
+
+def test_a_list_with_nuls_is_told_of(tmp_path):
+    listed = tmp_path / "list"
+    listed.write_bytes(b"a.jpg\0b.jpg\0")
+    with listed.open() as stream, pytest.raises(ConfigurationError, match="--null"):
+        list(lines_of(stream))
+
+
+def test_folders_deeper_than_pythons_stack(tmp_path):
+    """Seen to fail with a RecursionError."""
+    here = os.getcwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(1200):
+            os.mkdir("d")
+            os.chdir("d")
+        Path("a.jpg").touch()
+        os.chdir(tmp_path)
+        (found,) = expand(["."], recursive=True)
+        assert found.count("d") == 1200
+    finally:
+        os.chdir(here)

@@ -9,7 +9,15 @@ import grpc
 import pytest
 from fake_triton import FakeTriton, picture, serve, text_of
 
-from clients import AsyncPlateClient, ClientOptions, PlateClient, ServerUnavailable, Tls
+from clients import (
+    AsyncPlateClient,
+    ClientOptions,
+    ConfigurationError,
+    PlateClient,
+    ServerUnavailable,
+    Tls,
+)
+from clients.errors import ServerUnreachable
 
 
 def openssl(*arguments, cwd):
@@ -110,3 +118,33 @@ def test_plain_connection_is_refused(secured):
         pytest.raises(ServerUnavailable),
     ):
         client.read_image(picture(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"ca_file": "garbage"}, "garbage"),
+        ({"ca_file": "ca.key"}, "ca.key"),
+        ({"cert_file": "garbage"}, "garbage"),
+        ({"key_file": "other.key"}, "other.key"),
+        ({"key_file": "locked.key"}, "locked.key"),
+    ],
+)
+@pytest.mark.parametrize("kind", [PlateClient, AsyncPlateClient])
+def test_certificates_that_are_none_are_named_before_anything_is_asked(pems, kind, changes, named):
+    """Seen to fail: retries against a server that "is not available"."""
+    (pems / "garbage").write_text("no certificate")
+    openssl(
+        *("ec", "-in", "client.key", "-aes128", "-passout", "pass:x", "-out", "locked.key"),
+        cwd=pems,
+    )
+    files = {name: str(pems / file) for name, file in changes.items()}  # a str is a path, too
+    with pytest.raises(ConfigurationError, match=named):
+        kind("localhost:1", tls(pems, **files))
+
+
+def test_a_certificate_that_is_not_trusted_is_no_absent_server(secured, pems):
+    options = tls(pems, ca_file=pems / "other.pem")
+    with PlateClient(secured.url, options) as client, pytest.raises(ServerUnavailable) as caught:
+        client.read_image(picture(1))
+    assert not isinstance(caught.value, ServerUnreachable)
