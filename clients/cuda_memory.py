@@ -6,6 +6,8 @@ looked for when a client is made, so that the first picture does not find out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clients.errors import ConfigurationError
+from clients.errors import ClientError, ConfigurationError
 
 _ADVICE = "take shared_memory (system) or the plain connection"
 
@@ -42,12 +44,14 @@ class CudaMemory:
             ) from error
 
     def write(self, content: npt.NDArray[np.uint8]) -> None:
-        """Copy bytes to the beginning of the region."""
-        self._cuda.set_shared_memory_region(self._handle, [content])
+        """Copy bytes to the beginning of the region. Raises ClientError when the GPU refuses."""
+        with self._told():
+            self._cuda.set_shared_memory_region(self._handle, [content])
 
     def register(self, triton: Any, **call: Any) -> None:
-        """Tell the server of it."""
-        handle = self._cuda.get_raw_handle(self._handle)
+        """Tell the server of it. Raises ClientError when the GPU gives no handle."""
+        with self._told():
+            handle = self._cuda.get_raw_handle(self._handle)
         triton.register_cuda_shared_memory(self.name, handle, self.device, self.size_bytes, **call)
 
     def unregister(self, triton: Any, **call: Any) -> None:
@@ -57,6 +61,15 @@ class CudaMemory:
     def free(self) -> None:
         """Give the memory back."""
         self._cuda.destroy_shared_memory_region(self._handle)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # as above
+            raise ClientError(
+                f"CUDA shared memory on GPU {self.device} failed ({_first_line(error)}): {_ADVICE}"
+            ) from error
 
 
 def cuda_module() -> Any:

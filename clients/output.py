@@ -6,15 +6,12 @@ import io
 import os
 import stat
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TextIO
+from typing import TextIO
 
 from clients.errors import ConfigurationError
-
-_FLUSH_S: Final = 0.2
 
 
 def abandon_stdout() -> None:
@@ -32,7 +29,7 @@ def redirected_stdout() -> os.stat_result | None:
 
 
 class Output:
-    """A file, or stdout, as a stream that `open_writer` takes.
+    """A file, or stdout, as a stream that `open_writer` takes; every line is handed on at once.
 
     Args:
         path: the file, or None for stdout.
@@ -56,12 +53,15 @@ class Output:
         if path is None:
             self.stream = sys.stdout
             if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")
+                sys.stdout.reconfigure(
+                    encoding="utf-8", errors="surrogateescape", newline="", line_buffering=True
+                )
         else:
             try:
                 self.stream = open(  # noqa: SIM115 - closed by __exit__
                     path,
                     "a",
+                    buffering=1,
                     encoding="utf-8",
                     errors="surrogateescape",
                     newline="",
@@ -75,14 +75,6 @@ class Output:
             except BaseException:
                 self.stream.close()
                 raise
-        self._flushed_s = time.monotonic()
-
-    def flush_in_time(self) -> None:
-        """Hand on what was written, at most a few times a second."""
-        now_s = time.monotonic()
-        if now_s - self._flushed_s > _FLUSH_S:
-            self.stream.flush()
-            self._flushed_s = now_s
 
     def __enter__(self) -> Output:
         return self

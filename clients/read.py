@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--resume",
         action="store_true",
-        help="keep the rows that --output already holds and add the missing ones",
+        help="keep the rows that --output already holds and add the missing ones; files are known "
+        "by the names under which they were given",
     )
     add(
         "--min-confidence",
@@ -147,7 +148,6 @@ def _read_files(
         try:
             for row in rows:
                 writer.write(_above(row, args.min_confidence))
-                output.flush_in_time()
                 progress.add(row)
         except ClientError as error:
             raise ClientError(f"{error} ({progress.count:,} rows written{hint})") from error
@@ -197,7 +197,6 @@ def _read_video(args: argparse.Namespace, kind: str) -> int:
             for row in rows:
                 sure = row.confidence >= args.min_confidence
                 writer.write(row if sure else replace(row, plate=""))
-                output.flush_in_time()
                 count += 1
         except ClientError as error:
             raise ClientError(f"{error} ({count:,} tracks written)") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,4 @@ def test_folders_deeper_than_pythons_stack(tmp_path):
         assert found.count("d") == 1200
     finally:
         os.chdir(here)
+        subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)  # pytest could not

@@ -17,6 +17,8 @@ from test_clients_read import ROOT, lprnet_read
 
 from clients.own_files import OwnFiles
 
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
 
 @pytest.fixture
 def fake():
@@ -118,7 +120,11 @@ def test_rows_of_a_slow_list_come_at_once(fake, folder):
     """Seen to fail: the first row came when 64 pictures had been named."""
     command = [sys.executable, str(ROOT / "lprnet_cli.py"), "read", "-", "-f", "jsonl"]
     reader = subprocess.Popen(
-        [*command, "--url", fake.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "--url", fake.url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=BUFFERED,
     )
     for name in "az":
         reader.stdin.write(f"{folder}/{name}.jpg\n")
@@ -185,6 +191,7 @@ def test_a_track_ends_when_frames_without_boxes_say_so(fake, video):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=BUFFERED,
     )
     for line in (box(0), box(1), {"frame": 2}, {"frame": 3}, {"frame": 4}):
         reader.stdin.write(json.dumps(line) + "\n")

@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2
 import lprnet_cli
 from clients import (
     AsyncPlateClient,
+    ClientError,
     ClientOptions,
     ConfigurationError,
     PlateClient,
@@ -106,6 +107,25 @@ def test_a_gpu_s_memory_takes_and_gives_back_bytes():
         assert found.tolist() == list(range(8))
     finally:
         memory.free()
+
+
+def test_a_gpu_that_fails_later_is_told_in_our_words(fake, monkeypatch):
+    """A stand-in for tritonclient's module, as there is no GPU: its exceptions are of any kind."""
+
+    class Failing:
+        def __getattr__(self, name):
+            def call(*_):
+                if name == "set_shared_memory_region":
+                    raise RuntimeError("an illegal memory access\nwas met")
+
+            return call
+
+    monkeypatch.setattr("clients.cuda_memory.cuda_module", Failing)
+    with (
+        PlateClient(fake.url, ClientOptions(cuda_device=0)) as client,
+        pytest.raises(ClientError, match=r"GPU 0 failed \(an illegal memory access\)"),
+    ):
+        client.read_image(picture(0))
 
 
 def test_priority_is_sent(fake):
