@@ -8,8 +8,6 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from clients.result import FileReading
-
 
 class Progress:
     """Shown on stderr.
@@ -20,24 +18,35 @@ class Progress:
         done: rows of an earlier run.
         bar: draw a bar.
         summary: print one line at the end.
+        unit: what a row stands for, "file" or "track".
 
     Attributes:
         count, errors: rows of this run, and those with an error.
     """
 
     def __init__(
-        self, begin_s: float, *, total: int | None, done: int, bar: bool, summary: bool
+        self,
+        begin_s: float,
+        *,
+        total: int | None,
+        done: int,
+        bar: bool,
+        summary: bool,
+        unit: str = "file",
     ) -> None:
         self.count = 0
         self.errors = 0
         self._summary = summary
         self._begin_s = begin_s
-        self._bar = tqdm(total=total, initial=done, unit=" files", smoothing=0.05, disable=not bar)
+        self._unit = unit
+        self._bar = tqdm(
+            total=total, initial=done, unit=f" {unit}s", smoothing=0.05, disable=not bar
+        )
 
-    def add(self, row: FileReading) -> None:
+    def add(self, *, failed: bool = False) -> None:
         """Tell of a row."""
         self.count += 1
-        self.errors += row.error is not None
+        self.errors += failed
         self._bar.update()
 
     def __enter__(self) -> Progress:
@@ -52,9 +61,9 @@ class Progress:
         self._bar.close()
         if self._summary and self.count:
             elapsed_s = time.monotonic() - self._begin_s
-            files = "file" if self.count == 1 else "files"
+            units = self._unit if self.count == 1 else f"{self._unit}s"
             print(
-                f"{self.count:,} {files}, {self.errors:,} with errors, in {elapsed_s:.1f} s "
+                f"{self.count:,} {units}, {self.errors:,} with errors, in {elapsed_s:.1f} s "
                 f"({self.count / elapsed_s:,.0f} a second)",
                 file=sys.stderr,
             )

@@ -148,7 +148,7 @@ def _read_files(
         try:
             for row in rows:
                 writer.write(_above(row, args.min_confidence))
-                progress.add(row)
+                progress.add(failed=row.error is not None)
         except ClientError as error:
             raise ClientError(f"{error} ({progress.count:,} rows written{hint})") from error
     return progress.errors + done.errors
@@ -187,19 +187,20 @@ def _read_video(args: argparse.Namespace, kind: str) -> int:
                 reason = getattr(error, "strerror", None) or error
                 raise ConfigurationError(f"cannot read {args.boxes}: {reason}") from error
         client = stack.enter_context(client_from(args))
+        begin_s = time.monotonic()
         readings = read_boxes(client, args.paths[0], parse_boxes(lines_of(stream)))
         rows = _started(fuse(readings, patience_frames=args.patience))
         output = stack.enter_context(Output(args.output, opened=opened))
         writer = open_writer(kind, output.stream, TRACK_ROWS)
         stack.callback(writer.close)
-        count = 0
+        progress = stack.enter_context(_progress(args, begin_s, 0, "track"))
         try:
             for row in rows:
                 sure = row.confidence >= args.min_confidence
                 writer.write(row if sure else replace(row, plate=""))
-                count += 1
+                progress.add()
         except ClientError as error:
-            raise ClientError(f"{error} ({count:,} tracks written)") from error
+            raise ClientError(f"{error} ({progress.count:,} tracks written)") from error
     return 0
 
 
@@ -250,14 +251,14 @@ def _started(rows: Iterator[Row]) -> Iterator[Row]:
         ) from error
 
 
-def _progress(args: argparse.Namespace, begin_s: float, done: int) -> Progress:
+def _progress(args: argparse.Namespace, begin_s: float, done: int, unit: str = "file") -> Progress:
     """A bar, unless the rows themselves run over the same screen or nobody looks."""
     shown = not args.quiet and sys.stderr.isatty()
     bar = shown and (args.output is not None or not sys.stdout.isatty())
     total = None
-    if bar and STDIN not in args.paths:
+    if bar and args.boxes is None and STDIN not in args.paths:
         total = sum(1 for _ in expand(args.paths, recursive=args.recursive))
-    return Progress(begin_s, total=total, done=done, bar=bar, summary=shown)
+    return Progress(begin_s, total=total, done=done, bar=bar, summary=shown, unit=unit)
 
 
 def _above(row: FileReading, min_confidence: float) -> FileReading:
