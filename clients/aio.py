@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from clients import wire
 from clients.aio_connection import AsyncConnection, TimeLeft
-from clients.batching import Batcher
+from clients.batching import Batcher, Shared
 from clients.errors import ConfigurationError, InvalidPicture, ModelNotFound
 from clients.options import ClientOptions
 from clients.repair import plan
@@ -46,7 +46,8 @@ class AsyncPlateClient:
         in_flight = self.options.in_flight
         self._pictures: Batcher[bytes, Outcome] = Batcher(self._read_some, in_flight)
         self._single_crops: Batcher[UInt8Array, PlateReading] = Batcher(self._stack, in_flight)
-        self._asking = asyncio.Lock()  # many first calls at a time ask once
+        self._asking_for_images: Shared[wire.ImageContract] = Shared()
+        self._asking_for_crops: Shared[wire.CropContract] = Shared()
         self._images: wire.ImageContract | None = None
         self._crops: wire.CropContract | None = None
 
@@ -80,10 +81,8 @@ class AsyncPlateClient:
     async def image_contract(self) -> wire.ImageContract:
         """Largest batch and limits for encoded pictures; asked of the server once."""
         if self._images is None:
-            async with self._asking:
-                if self._images is None:
-                    self._images = await self._ask_image_contract()
-                    self._pictures.limit = self._images.max_batch
+            self._images = await self._asking_for_images(self._ask_image_contract)
+            self._pictures.limit = self._images.max_batch
         return self._images
 
     async def _ask_image_contract(self) -> wire.ImageContract:
@@ -97,12 +96,12 @@ class AsyncPlateClient:
     async def crop_contract(self) -> wire.CropContract:
         """Largest batch and shape for crops; asked of the server once."""
         if self._crops is None:
-            async with self._asking:
-                if self._crops is None:
-                    config = await self._connection.model_config(contract.CROP_ENSEMBLE)
-                    self._crops = wire.crop_contract(config)
-                    self._single_crops.limit = self._crops.max_batch
+            self._crops = await self._asking_for_crops(self._ask_crop_contract)
+            self._single_crops.limit = self._crops.max_batch
         return self._crops
+
+    async def _ask_crop_contract(self) -> wire.CropContract:
+        return wire.crop_contract(await self._connection.model_config(contract.CROP_ENSEMBLE))
 
     async def read_image(self, picture: bytes) -> PlateReading:
         """Read one encoded picture, in a batch with others that are read at this moment.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from clients.errors import ClientError
 from lprnet.contract import MAX_BATCH_CPU
@@ -99,6 +99,25 @@ class Batcher(Generic[Item, Result]):
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
+
+
+class Shared(Generic[Result]):
+    """One call for all who want its result at a time; who comes after it has ended starts anew."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[Result] | None = None
+
+    async def __call__(self, ask: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """The result of `ask`, or what it raises; a caller that is cancelled ends nobody else's."""
+        if self._task is None:
+            self._task = asyncio.create_task(ask())
+            self._task.add_done_callback(self._ended)
+        return await asyncio.shield(self._task)
+
+    def _ended(self, task: asyncio.Task[Result]) -> None:
+        self._task = None
+        if not task.cancelled():
+            task.exception()  # all its callers may be gone
 
 
 def _fail(future: asyncio.Future[Result], error: Exception) -> None:

@@ -7,9 +7,10 @@ Example:
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -47,6 +48,9 @@ class PlateClient:
     def __init__(self, url: str | None = None, options: ClientOptions | None = None) -> None:
         self.options = ClientOptions() if options is None else options
         self._connection = Connection(url, self.options)
+        self._asking = threading.Lock()
+        self._images: wire.ImageContract | None = None
+        self._crops: wire.CropContract | None = None
 
     def __enter__(self) -> PlateClient:
         return self
@@ -73,9 +77,16 @@ class PlateClient:
         """Calls that were repeated so far."""
         return self._connection.retries
 
-    @cached_property
+    @property
     def image_contract(self) -> wire.ImageContract:
         """Largest batch and limits for encoded pictures; asked of the server once."""
+        if self._images is None:
+            with self._asking:
+                if self._images is None:
+                    self._images = self._ask_image_contract()
+        return self._images
+
+    def _ask_image_contract(self) -> wire.ImageContract:
         ensemble = self._connection.model_config(contract.IMAGE_ENSEMBLE)
         try:
             decoder = self._connection.model_config(contract.IMAGE_DECODER_MODEL)
@@ -83,10 +94,15 @@ class PlateClient:
             decoder = None
         return wire.image_contract(ensemble, decoder)
 
-    @cached_property
+    @property
     def crop_contract(self) -> wire.CropContract:
         """Largest batch and shape for crops; asked of the server once."""
-        return wire.crop_contract(self._connection.model_config(contract.CROP_ENSEMBLE))
+        if self._crops is None:
+            with self._asking:
+                if self._crops is None:
+                    config = self._connection.model_config(contract.CROP_ENSEMBLE)
+                    self._crops = wire.crop_contract(config)
+        return self._crops
 
     def read_image(self, picture: bytes) -> PlateReading:
         """Read one JPEG, PNG, WebP or BMP file.

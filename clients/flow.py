@@ -67,7 +67,7 @@ class _Line(Generic[Item, Result]):
         self._incoming_bytes = 0
         self._batches: deque[Future[list[Result]]] = deque()
         self._ended = self._closed = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         lock = threading.Lock()
         self._room = threading.Condition(lock)  # for whoever brings items
         self._arrived = threading.Condition(lock)  # for whoever works on them
@@ -111,7 +111,7 @@ class _Line(Generic[Item, Result]):
             for item in self._items:
                 if not self._put(item):
                     break
-        except Exception as error:  # whatever the caller's source raises: `check` tells
+        except BaseException as error:  # whatever the caller's source raises: `check` tells
             self._failure = error
         finally:
             with self._room:
@@ -155,6 +155,7 @@ class _Line(Generic[Item, Result]):
                 future.set_result(self._work(batch))
             except BaseException as error:  # the thread that asks for the result raises it
                 future.set_exception(error)
+            del batch, future  # while this thread waits for the next one
 
     def _take(self) -> list[Item]:
         batch: list[Item] = []

@@ -18,7 +18,7 @@ from clients.retry import RetryPolicy
 DEFAULT_PORT: Final = 8001
 DEFAULT_URL: Final = f"127.0.0.1:{DEFAULT_PORT}"
 URL_VARIABLE: Final = "LPRNET_URL"
-_HEADER_NAME: Final = re.compile(r"[0-9a-z_.-]+")
+_HEADER_NAME: Final = re.compile(r"[0-9a-z_.-]+(?<!-bin)")
 _HEADER_VALUE: Final = re.compile(r"[ -~]*")
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 MAX_TIMEOUT_S: Final = 1e8
@@ -63,9 +63,12 @@ class Tls:
         pem = _read_pem(self.ca_file)
         if pem is not None:
             try:
-                context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
-            except (ssl.SSLError, ValueError) as error:
-                raise ConfigurationError(f"{self.ca_file} holds no PEM certificate") from error
+                # Comments may be in any encoding.
+                context.load_verify_locations(cadata=pem.decode("ascii", "ignore"))
+            except (ssl.SSLError, ValueError, TypeError) as error:
+                raise ConfigurationError(
+                    f"{self.ca_file} holds no PEM certificate ({error})"
+                ) from error
         if self.cert_file is None or self.key_file is None:
             return
         for file in (self.cert_file, self.key_file):
@@ -75,7 +78,7 @@ class Tls:
         except (ssl.SSLError, ValueError) as error:
             raise ConfigurationError(
                 f"{self.cert_file} and {self.key_file} are not a PEM certificate and its "
-                "unencrypted key"
+                f"unencrypted key ({error})"
             ) from error
 
 
@@ -121,10 +124,11 @@ class ClientOptions:
         if self.cuda_device is not None and self.cuda_device < 0:
             raise ConfigurationError("cuda_device is the number of a GPU, 0 or more")
         for name, value in self.headers.items():
-            if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            texts = isinstance(name, str) and isinstance(value, str)
+            if not (texts and _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
                 raise ConfigurationError(
-                    f"header {name!r}: names are lower-case letters, digits and -_. and values "
-                    "printable ASCII"
+                    f"header {name!r}: names are lower-case letters, digits and -_. (not ending in "
+                    "-bin), values printable ASCII"
                 )
         if self.priority not in (0, 1, 2):
             raise ConfigurationError("priority is 1 (first), 2 (everybody's) or 0 (the server's)")

@@ -70,7 +70,7 @@ class Output:
                 raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
             try:
                 opened(self.stream.fileno())
-                if not append and self.stream.seekable():
+                if not append and stat.S_ISREG(os.fstat(self.stream.fileno()).st_mode):
                     self.stream.truncate(0)
             except BaseException:
                 self.stream.close()

@@ -23,17 +23,18 @@ _HEADER_BYTES = 65536
 
 
 def real_output(path: Path | None) -> Path | None:
-    """The file that --output names, behind links; None: stdout.
+    """The file that --output names, behind links; pipes and devices by the name they have.
 
     Raises:
         ConfigurationError: for what is no name of a file, or a folder.
     """
     if path is None:
         return None
-    real = Path(os.path.realpath(path))
-    if not path.name or os.path.isdir(real):
+    if not path.name or os.path.isdir(path):
         raise ConfigurationError(f"cannot write {str(path)!r}: it is a folder")
-    return real
+    if os.path.exists(path) and not os.path.isfile(path):
+        return path  # /dev/stdout leads to no name that could be opened
+    return Path(os.path.realpath(path))
 
 
 class OwnFiles:
@@ -77,18 +78,25 @@ def held(path: Path | None) -> Iterator[Callable[[int], None]]:
     Raises:
         ConfigurationError: where another program writes it, or it cannot be opened.
     """
-    if path is None or not os.path.isfile(path):
-        yield lambda file: None if path is None else _hold(file, path)
-        return
+    kept: list[int] = []  # a lock lasts as long as a descriptor of the opened file
+
+    def hold(file: int) -> None:
+        if path is not None and not kept:
+            kept.append(os.dup(file))
+            _hold(kept[0], path)
+
     try:
-        earlier = os.open(path, os.O_RDWR)
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        _hold(earlier, path)
-        yield lambda _: None
+        if path is not None and os.path.isfile(path):
+            try:
+                earlier = os.open(path, os.O_WRONLY)
+            except OSError as error:
+                raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
+            kept.append(earlier)
+            _hold(earlier, path)
+        yield hold
     finally:
-        os.close(earlier)
+        for descriptor in kept:
+            os.close(descriptor)
 
 
 def _hold(file: int, path: Path) -> None:

@@ -2,8 +2,8 @@
 
 A region is used by one request at a time and then again; regions are made as they are needed
 and removed by `close`, or when the client is forgotten or its process ends without it. Should the
-process be killed, Python's resource tracker removes them, unless it is killed as well, and
-`lprnet serve` forgets them. A forked process starts with none: its parent's are its parent's.
+process be killed, Python's resource tracker removes those in /dev/shm, unless it is killed as well,
+and `lprnet serve` forgets them. A forked process starts with none: its parent's are its parent's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import secrets
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
@@ -86,7 +86,9 @@ class SystemMemory:
         """Copy bytes to the beginning."""
         if self._memory.buf is None:
             raise ClientError("the client is closed")
-        np.ndarray(content.shape, np.uint8, buffer=self._memory.buf)[:] = content
+        # Unlike np.ndarray, frombuffer keeps the memory mapped while it is written to.
+        room = np.frombuffer(self._memory.buf, np.uint8, content.nbytes)
+        room.reshape(content.shape)[:] = content
 
     def register(self, triton: Any, **call: Any) -> None:
         """Tell the server of it."""
@@ -98,7 +100,8 @@ class SystemMemory:
 
     def free(self) -> None:
         """Remove it. Where somebody has removed its file already, nothing is wrong."""
-        self._memory.close()
+        with suppress(BufferError):  # a thread still writes: it is unmapped when the process ends
+            self._memory.close()
         try:
             self._memory.unlink()
         except FileNotFoundError:

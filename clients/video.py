@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from clients.client import PlateClient
-from clients.errors import ConfigurationError
+from clients.errors import ClientError, ConfigurationError
 from clients.flow import map_batches
 from clients.result import PlateReading
 from clients.tracks import Box
@@ -25,9 +27,11 @@ Crop = tuple[Box, npt.NDArray[np.uint8] | None]
 
 NOTHING = PlateReading("", 0.0, ())
 
+_CLOSE_S: Final = 5.0
+
 
 class Video:
-    """Frames in order; `close` it.
+    """Frames in order; `close` it. Safe to close while another thread takes a frame.
 
     Args:
         source: a file, an address that OpenCV opens (rtsp://...), or a camera's number.
@@ -52,13 +56,33 @@ class Video:
         if not self._capture.isOpened():
             raise ConfigurationError(f"cannot open the video {source}")
         self._next = 0
+        self._frame = np.zeros((0, 0, 3), np.uint8)
+        self._closed = False
+        # Around all of OpenCV: a program that ends while a thread is in there is aborted.
+        self._native = threading.Lock()
 
-    def frame(self, number: int) -> npt.NDArray[np.uint8]:
-        """Frame `number`, UINT8 [H, W, 3] RGB; frames must be asked for in order, each once.
+    def crop(self, box: Box, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8] | None:
+        """UINT8 [3, H, W] RGB cut out of the box's frame; None for a box outside it.
+
+        Args:
+            box: frames must be asked for in order. Parts outside the frame are cut off: trackers
+                foretell boxes outside it.
+            shape: (3, H, W).
 
         Raises:
-            ConfigurationError: when the video ends before it.
+            ConfigurationError: when the video ends before the frame.
+            ClientError: after `close`.
         """
+        with self._native:
+            if self._closed:
+                raise ClientError("the video is closed")
+            if box.frame != self._next - 1:
+                self._frame = self._read(box.frame)
+            left, top = max(box.x, 0), max(box.y, 0)
+            part = self._frame[top : max(box.y + box.height, 0), left : max(box.x + box.width, 0)]
+            return None if 0 in part.shape else to_crop(part, *shape[1:])
+
+    def _read(self, number: int) -> npt.NDArray[np.uint8]:
         while self._next < number:  # skipped without being converted
             if not self._capture.grab():
                 break
@@ -72,43 +96,32 @@ class Video:
         return np.ascontiguousarray(pixels[:, :, ::-1], np.uint8)
 
     def close(self) -> None:
-        """Release the file or camera."""
-        self._capture.release()
-
-
-def crops_at(source: str, boxes: Iterable[Box], shape: tuple[int, int, int]) -> Iterator[Crop]:
-    """Cut out every box; parts outside the frame are cut off. Trackers foretell boxes outside it.
-
-    Args:
-        source: see `Video`.
-        boxes: in order of frames.
-        shape: (3, H, W) of a crop.
-
-    Raises:
-        ConfigurationError: for a frame behind the video's end.
-    """
-    with closing(Video(source)) as video:
-        number, frame = -1, np.zeros((0, 0, 3), np.uint8)
-        for box in boxes:
-            if box.track is None:
-                yield box, None
-                continue
-            if box.frame != number:
-                number, frame = box.frame, video.frame(box.frame)
-            left, top = max(box.x, 0), max(box.y, 0)
-            part = frame[top : max(box.y + box.height, 0), left : max(box.x + box.width, 0)]
-            yield box, None if 0 in part.shape else to_crop(part, *shape[1:])
+        """Release the file or camera, when the frame that is being taken is there."""
+        if self._native.acquire(timeout=_CLOSE_S):  # else a camera that hangs: the end is near
+            self._closed = True
+            self._capture.release()
+            self._native.release()
 
 
 def read_boxes(
     client: PlateClient, source: str, boxes: Iterable[Box]
 ) -> Iterator[tuple[Box, PlateReading]]:
-    """The reading of every box, in order, in bounded memory; outside the frame there is none."""
+    """The reading of every box, in order, in bounded memory; outside the frame there is none.
+
+    Args:
+        source: see `Video`.
+        boxes: in order of frames.
+
+    Raises:
+        ConfigurationError: for a video that cannot be opened or ends before a box's frame.
+    """
 
     def read(batch: list[Crop]) -> list[tuple[Box, PlateReading]]:
         crops = [crop for _, crop in batch if crop is not None]
         readings = iter(client.read_crops(np.stack(crops)) if crops else [])
         return [(box, NOTHING if crop is None else next(readings)) for box, crop in batch]
 
-    crops = crops_at(source, boxes, client.crop_contract.shape)
-    yield from map_batches(read, crops, size=BATCH, in_flight=client.options.in_flight)
+    with closing(Video(source)) as video:
+        shape = client.crop_contract.shape
+        crops = ((box, None if box.track is None else video.crop(box, shape)) for box in boxes)
+        yield from map_batches(read, crops, size=BATCH, in_flight=client.options.in_flight)

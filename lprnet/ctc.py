@@ -131,8 +131,8 @@ def _decode_few(
     return DecodedBatch(
         tuple(plates),
         np.array(products, dtype=np.float32),
-        np.array(confidence_rows, dtype=np.float32),
-        np.array(id_rows, dtype=np.int32),
+        np.array(confidence_rows, dtype=np.float32).reshape(-1, MAX_CHARACTERS),
+        np.array(id_rows, dtype=np.int32).reshape(-1, MAX_CHARACTERS),
     )
 
 

@@ -61,6 +61,18 @@ def test_a_source_that_fails_loses_nothing():
         next(results)
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_no_end_of_a_source_is_taken_for_its_last_item(kind):
+    """Seen to fail: the stream ended as if it were complete."""
+
+    def source():
+        yield 1
+        raise kind
+
+    with pytest.raises(kind):
+        list(map_batches(doubled, source(), size=4, in_flight=2))
+
+
 def test_work_that_fails_ends_it_behind_the_results_before():
     def work(batch):
         if 7 in batch:

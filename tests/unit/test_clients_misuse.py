@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import threading
 import time
 
 import numpy as np
@@ -19,6 +20,7 @@ from clients import (
     PlateClient,
     RetryPolicy,
     ServerError,
+    ServerUnavailable,
 )
 
 CROP = np.zeros((3, 48, 96), np.uint8)
@@ -59,7 +61,10 @@ def test_a_trailing_slash_does_no_harm(fake):
         assert client.read_image(picture(1)).plate == text_of(picture(1))
 
 
-@pytest.mark.parametrize("headers", [{"Upper": "x"}, {"näme": "x"}, {"name": "x\n"}, {"name": "é"}])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Upper": "x"}, {"näme": "x"}, {"name": "x\n"}, {"name": "é"}, {"x-bin": "x"}, {"x": 1}],
+)
 def test_headers_that_grpc_would_refuse(headers):
     with pytest.raises(ConfigurationError, match="header"):
         ClientOptions(headers=headers)
@@ -116,6 +121,55 @@ def test_many_first_calls_ask_for_the_limits_once(fake, monkeypatch):
 
         asyncio.run(read())
     assert asked == ["lpr"]
+
+
+def test_many_first_calls_to_a_server_that_is_down_fail_together():
+    """Seen to fail: each waited for the one before and then asked anew."""
+    options = ClientOptions(timeout_s=1, connect_timeout_s=1)
+
+    async def read():
+        async with AsyncPlateClient("127.0.0.1:9", options) as client:
+            calls = (client.read_images([picture(1)]) for _ in range(10))
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    begin_s = time.monotonic()
+    errors = asyncio.run(read())
+    assert all(isinstance(error, ServerUnavailable) for error in errors)
+    assert time.monotonic() - begin_s < 3
+
+
+def test_a_first_call_that_is_cancelled_ends_nobody_elses(fake):
+    fake.delay_s = 0.2
+
+    async def read():
+        async with AsyncPlateClient(fake.url) as client:
+            first, second = (asyncio.create_task(client.read_crop(CROP)) for _ in range(2))
+            await asyncio.sleep(0)
+            first.cancel()
+            return await second
+
+    assert asyncio.run(read()).plate == text_of(CROP.tobytes())
+
+
+def test_one_clients_hanging_server_holds_up_no_other_client(fake):
+    """Seen to fail: functools.cached_property has one lock for a class."""
+
+    class Hanging(FakeTriton):
+        def ModelConfig(self, request, context):
+            time.sleep(1.5)
+            return super().ModelConfig(request, context)
+
+    def ask(client):
+        _ = client.crop_contract
+
+    with serve(Hanging()) as slow, PlateClient(slow.url) as one, PlateClient(fake.url) as other:
+        waiting = threading.Thread(target=ask, args=(one,))
+        waiting.start()
+        time.sleep(0.2)
+        begin_s = time.monotonic()
+        ask(other)
+        assert time.monotonic() - begin_s < 0.8
+        waiting.join()
 
 
 def test_a_stream_that_fails_leaves_no_exception_unseen(fake):

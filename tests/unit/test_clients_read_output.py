@@ -15,7 +15,8 @@ import pytest
 from fake_triton import FakeTriton, picture, serve, text_of
 from test_clients_read import ROOT, lprnet_read
 
-from clients.own_files import OwnFiles
+from clients.errors import ConfigurationError
+from clients.own_files import OwnFiles, held
 
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
@@ -225,3 +226,47 @@ def test_videos_that_opencv_cannot_open(fake, tmp_path, source):
     assert result.returncode == 2
     assert "cannot open the video" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_video_whose_rows_nobody_wants_any_more(fake, tmp_path):
+    """Seen to fail: Python ended while OpenCV took a frame, and the program was aborted."""
+    path = tmp_path / "large.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (2560, 1440))
+    frame = np.random.default_rng(0).integers(0, 255, (1440, 2560, 3), np.uint8)
+    for _ in range(40):
+        writer.write(frame)
+    writer.release()
+    lines = boxes(tmp_path / "boxes.jsonl", *(box(number, str(number)) for number in range(40)))
+    command = [sys.executable, str(ROOT / "lprnet_cli.py"), "read", str(path), "-f", "csv"]
+    for _ in range(3):
+        reader = subprocess.Popen(
+            [*command, "--boxes", str(lines), "--patience", "1", "--url", fake.url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        reader.stdout.readline()
+        reader.stdout.close()
+        said = reader.stderr.read()
+        assert (reader.wait(30), said) == (141, "")
+
+
+@pytest.mark.parametrize("output", ["/dev/null", "/dev/stdout", "/dev/stderr"])
+def test_devices_and_pipes_are_outputs(fake, folder, output):
+    """Seen to fail: a device cannot be cut off, and /dev/stdout leads to no name."""
+    result = lprnet_read(folder, "-f", "csv", "-o", output, "--url", fake.url)
+    assert result.returncode == 0
+    said = {"/dev/stdout": result.stdout, "/dev/stderr": result.stderr}.get(output, "")
+    assert said.count(".jpg") == (0 if output == "/dev/null" else 2)
+
+
+def test_the_lock_lasts_until_the_file_is_complete(tmp_path):
+    """Seen to fail: a second program emptied the journal while the Parquet file was made."""
+    path = tmp_path / "rows.parquet.part.jsonl"
+    with held(path) as opened:
+        with path.open("a") as stream:
+            opened(stream.fileno())
+        with pytest.raises(ConfigurationError, match="another"), held(path):
+            pass
+    with held(path):
+        pass

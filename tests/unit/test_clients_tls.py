@@ -148,3 +148,20 @@ def test_a_certificate_that_is_not_trusted_is_no_absent_server(secured, pems):
     with PlateClient(secured.url, options) as client, pytest.raises(ServerUnavailable) as caught:
         client.read_image(picture(1))
     assert not isinstance(caught.value, ServerUnreachable)
+
+
+@pytest.mark.parametrize(
+    "comment", ["# F\u0151tan\u00fas\u00edtv\u00e1ny\n".encode(), b"# \xe9\n", b"\xef\xbb\xbf"]
+)
+def test_bundles_with_comments_in_any_encoding(secured, pems, comment):
+    """Seen to fail with a TypeError of Python's ssl."""
+    bundle = pems / "bundle.pem"
+    bundle.write_bytes(comment + (pems / "other.pem").read_bytes() + (pems / "ca.pem").read_bytes())
+    with PlateClient(secured.url, tls(pems, ca_file=bundle)) as client:
+        assert client.read_image(picture(1)).plate == text_of(picture(1))
+
+
+def test_der_is_no_pem(pems):
+    openssl("x509", "-in", "ca.pem", "-outform", "DER", "-out", "ca.der", cwd=pems)
+    with pytest.raises(ConfigurationError, match=r"ca\.der holds no PEM certificate"):
+        PlateClient("localhost:1", tls(pems, ca_file=pems / "ca.der"))

@@ -93,6 +93,7 @@ def test_empty_batch() -> None:
     decoded = decode(np.zeros((0, 5), np.int32), np.zeros((0, 5), np.float32), LAST)
     assert decoded.plates == ()
     assert decoded.confidence.shape == (0,)
+    assert decoded.char_confidences.shape == decoded.plate_ids.shape == (0, MAX_CHARACTERS)
 
 
 @pytest.mark.parametrize(
