@@ -12,20 +12,7 @@ from pathlib import Path
 
 import pytest
 from fake_triton import FakeTriton, picture, serve, text_of
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def lprnet_read(*arguments, stdout=subprocess.PIPE, **options):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "lprnet_cli.py"), "read", *map(str, arguments)],
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-        **options,
-    )
+from read_program import ROOT, lprnet_read
 
 
 @pytest.fixture

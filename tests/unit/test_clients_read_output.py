@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from fake_triton import FakeTriton, picture, serve, text_of
-from test_clients_read import ROOT, lprnet_read
+from read_program import ROOT, lprnet_read
 
 from clients.errors import ConfigurationError
 from clients.own_files import OwnFiles, held
