@@ -21,6 +21,11 @@ GENERATED_KERNELS: Final = "SNIPPETS_MODE"
 with them up to a quarter of the plates (INT8, AVX2) would get other probabilities than from a graph
 of free batch size. Parts of all sizes agree with each other either way."""
 
+_ALONE: Final = 4
+"""Threads that share a lone picture at most. Two take 0.55 instead of 0.78 ms (INT8, AVX-512), and
+each beyond the first spins for a millisecond afterwards (load_tests/NOTES.md): all of a large
+machine's would burn its CPUs for single pictures. More than two were not at hand to measure."""
+
 _LANES: Final = 8  # parts that are computed at a time at most; each keeps memory for every size
 
 
@@ -80,9 +85,9 @@ class OpenVinoGraph:
 
     A batch is computed in equal parts of 1 to `LARGEST` images, each by one thread: threads that
     share an image wait for each other at every layer, and a graph of free batch size pays for each
-    call and dearly for each change of size. A picture that is alone gets all threads; with more
-    than 8 threads several share a part. Whatever the batch, the answers are the same bit by bit,
-    and those of OpenVINO's graph of free batch size where it knows `GENERATED_KERNELS`.
+    call and dearly for each change of size. A picture that is alone gets up to four threads; with
+    more than 8 threads several share a part. Whatever the batch, the answers are the same bit by
+    bit, and those of OpenVINO's graph of free batch size where it knows `GENERATED_KERNELS`.
 
     Args:
         model: of `read_graph`; one input of a free batch size.
@@ -113,7 +118,7 @@ class OpenVinoGraph:
         self._made: dict[int, list[_Part]] = {size: [] for size in self._graphs}
         alone = self._graphs[1]
         if self._lanes > 1:
-            alone = compile_graph(model, threads, hint, cache_dir, 1, 1)
+            alone = compile_graph(model, min(threads, _ALONE), hint, cache_dir, 1, 1)
         self._alone = _Part(alone, outputs)
         pixels = np.zeros([LARGEST * self._lanes, *self._alone.shape[1:]], self._alone.dtype)
         for size in self._graphs:  # a lane's first inference takes 6 ms more

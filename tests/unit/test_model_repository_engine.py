@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,6 +153,25 @@ def test_an_answer_does_not_depend_on_its_batch(name: str, threads: int) -> None
             alone_ids, alone_probs = graph(crops[at : at + size])
             assert np.array_equal(alone_ids, ids[at : at + size])
             assert np.array_equal(alone_probs, probs[at : at + size])
+
+
+@pytest.mark.parametrize(("threads", "shared"), [(1, None), (2, 2), (16, 4)])
+def test_a_lone_picture_does_not_keep_a_large_machine_busy(
+    monkeypatch: pytest.MonkeyPatch, threads: int, shared: int | None
+) -> None:
+    openvino_graph = pytest.importorskip("lprnet.openvino_graph")
+    compile_graph, asked = openvino_graph.compile_graph, []
+
+    def note(model: Any, count: int, hint: str, cache: str, streams: int, batch: int) -> Any:
+        asked.append((count, streams, batch))
+        return compile_graph(model, count, hint, cache, streams, batch)
+
+    monkeypatch.setattr(openvino_graph, "compile_graph", note)
+    model = openvino_graph.read_graph(str(ENGINE_FOLDER / "model_int8.onnx"))
+    openvino_graph.OpenVinoGraph(model, ("char_ids", "char_probs"), threads)
+    lanes = min(threads, 8)
+    assert asked[:8] == [(threads, lanes, size) for size in range(1, 9)]
+    assert asked[8:] == ([] if shared is None else [(shared, 1, 1)])
 
 
 @pytest.mark.parametrize(
