@@ -17,6 +17,16 @@ from clients.flow import map_batches
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def until(is_true, timeout_s=10.0):
+    """Whether it becomes true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not is_true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def doubled(batch):
     return [2 * item for item in batch]
 
@@ -38,16 +48,16 @@ def test_results_come_in_order(count, in_flight):
 
 def test_a_slow_source_is_answered_at_once():
     """Seen to fail: nothing came before four full batches had been taken."""
-    taken = []
+    came = []
 
     def source():
         for item in range(4):
-            taken.append(item)
             yield item
-            time.sleep(0.2)
+            assert until(lambda item=item: came[-1:] == [2 * item])  # before the next one
 
     for result in map_batches(doubled, source(), size=64, in_flight=4):
-        assert taken == list(range(result // 2 + 1))
+        came.append(result)
+    assert came == [0, 2, 4, 6]
 
 
 def test_a_source_that_fails_loses_nothing():
@@ -119,10 +129,7 @@ def test_no_thread_stays_behind():
     results = map_batches(doubled, iter(range(10**9)), size=4, in_flight=4)
     next(results)
     results.close()
-    deadline = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() <= before
+    assert until(lambda: threading.active_count() <= before)
 
 
 def test_a_program_may_end_in_the_middle():
@@ -153,8 +160,7 @@ def test_a_client_answers_a_slow_source_at_once():
     def source():
         for seed in range(3):
             yield picture(seed)
-            time.sleep(0.3)
-            assert came[-1:] == [text_of(picture(seed))]  # it is out before the next one comes
+            assert until(lambda seed=seed: came[-1:] == [text_of(picture(seed))])
 
     with serve(FakeTriton()) as fake, PlateClient(fake.url, ClientOptions(in_flight=4)) as client:
         client.read_image(picture(9))  # asks for the limits

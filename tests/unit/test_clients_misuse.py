@@ -135,7 +135,7 @@ def test_many_first_calls_to_a_server_that_is_down_fail_together():
     begin_s = time.monotonic()
     errors = asyncio.run(read())
     assert all(isinstance(error, ServerUnavailable) for error in errors)
-    assert time.monotonic() - begin_s < 3
+    assert time.monotonic() - begin_s < 5  # one after another they take 10
 
 
 def test_a_first_call_that_is_cancelled_ends_nobody_elses(fake):
@@ -156,19 +156,24 @@ def test_one_clients_hanging_server_holds_up_no_other_client(fake):
 
     class Hanging(FakeTriton):
         def ModelConfig(self, request, context):
-            time.sleep(1.5)
+            time.sleep(4)
             return super().ModelConfig(request, context)
 
     def ask(client):
         _ = client.crop_contract
 
-    with serve(Hanging()) as slow, PlateClient(slow.url) as one, PlateClient(fake.url) as other:
+    patient = ClientOptions(connect_timeout_s=30)
+    with (
+        serve(Hanging()) as slow,
+        PlateClient(slow.url, patient) as one,
+        PlateClient(fake.url) as other,
+    ):
         waiting = threading.Thread(target=ask, args=(one,))
         waiting.start()
         time.sleep(0.2)
         begin_s = time.monotonic()
         ask(other)
-        assert time.monotonic() - begin_s < 0.8
+        assert time.monotonic() - begin_s < 3
         waiting.join()
 
 
