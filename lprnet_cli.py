@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,9 @@ VERBS = {
 }
 
 _END_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+_CLEANING_S: Final = 5.0
+"""Signals that come so soon after the first must not cut the cleaning short. Later ones count again:
+Python drops what a handler raises while some object is being finalised."""
 
 
 class Ended(KeyboardInterrupt):
@@ -98,10 +102,14 @@ def ended_by_signals() -> Iterator[None]:
         return
     taken = [number for number in _END_SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
 
-    def end(number: int, _: object) -> NoReturn:
-        for each in taken:  # a second one must not cut the cleaning short
-            signal.signal(each, signal.SIG_IGN)
-        raise Ended(number)
+    latest_s = -_CLEANING_S
+
+    def end(number: int, _: object) -> None:
+        nonlocal latest_s
+        now_s = time.monotonic()
+        if now_s - latest_s >= _CLEANING_S:
+            latest_s = now_s
+            raise Ended(number)
 
     for number in taken:
         signal.signal(number, end)

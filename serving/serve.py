@@ -24,7 +24,7 @@ from serving.serve_arguments import add_server_arguments, server_options
 from serving.server import TritonServer
 from serving.watchdog import Watchdog
 
-POLL_S = 60.0
+POLL_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,20 +43,22 @@ def run(args: argparse.Namespace) -> int:
     """
     options = server_options(args)
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    told = Told()
     for number in signals:
-        signal.signal(number, _interrupt)
+        signal.signal(number, told)
     watchdog = Watchdog(options)
     server = watchdog.server
     service = watchdog if options.watchdog else server
     try:
         service.start()
+        told.check()
         print(summary(server, watchdog.health_url if options.watchdog else None), flush=True)
         if options.watchdog:
             while not watchdog.wait(POLL_S):
-                pass
+                told.check()
             raise StartError("the watchdog ended by itself: please report the error above")
         while server.wait(POLL_S) is None:
-            pass
+            told.check()
         raise StartError("tritonserver ended by itself; run it with --log-level info")
     except KeyboardInterrupt:
         print("stopping", file=sys.stderr)
@@ -67,8 +69,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+class Told:
+    """Signal handler: raises KeyboardInterrupt, and remembers it.
+
+    Python drops what a handler raises while some object is being finalised.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __call__(self, *_: object) -> None:
+        self._came = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal has come."""
+        if self._came:
+            raise KeyboardInterrupt
 
 
 def summary(server: TritonServer, health_url: str | None) -> str:
