@@ -75,8 +75,8 @@ VERBS = {
 
 _END_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 _CLEANING_S: Final = 5.0
-"""Signals that come so soon after the first must not cut the cleaning short. Later ones count again:
-Python drops what a handler raises while some object is being finalised."""
+"""Signals that come so soon after the first must not cut the cleaning short. Later ones count
+again: Python drops what a handler raises while some object is being finalised."""
 
 
 class Ended(KeyboardInterrupt):
