@@ -150,6 +150,9 @@ def server_command(
     ]
     if profile.config_name is not None:
         command.append(f"--model-config-name={profile.config_name}")
+    if profile.name == "cpu":
+        # By the priorities in the configs: one process with warm caches answers what comes alone.
+        command.append("--rate-limit=execution_count")
     closed = ",".join(name for name in PROTECTED if name not in options.open_protocols)
     if options.trace_url is not None:
         command += [

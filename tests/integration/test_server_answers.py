@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import psutil  # type: ignore[import-untyped]
 import pytest
 import tritonclient.grpc as grpcclient
 from onnx_samples import paint
@@ -21,6 +22,7 @@ from lprnet.charset import DEFAULT_CHARSET
 from lprnet.plate_spec import DEFAULT_SPEC
 from serving import TritonServer
 from serving.launch import KEY_HEADER
+from serving.watchdog_stubs import find_stubs
 
 pytestmark = pytest.mark.integration
 
@@ -224,3 +226,26 @@ def test_protected_protocols_need_the_server_s_key(
         urllib.request.urlopen(request, timeout=TIMEOUT_S)
     assert caught.value.code == 403
     assert read_crops(client, paint("OK2")[np.newaxis]) == ["OK2"]
+
+
+def test_what_comes_alone_stays_with_one_process(server: TritonServer) -> None:
+    """Its caches are warm. Seen to fail (shares of a half) without --rate-limit."""
+    stubs = find_stubs(server.launched.pid, server.launched.shm_prefix)
+    try:
+        engines = [
+            psutil.Process(stub.pid) for stub in stubs if stub.model == contract.ENGINE_MODEL
+        ]
+        assert len(engines) > 1
+
+        def taken() -> npt.NDArray[np.float64]:
+            return np.array([sum(engine.cpu_times()[:2]) for engine in engines])
+
+        before = taken()
+        with server.connect() as client:
+            for _ in range(200):
+                read_crops(client, np.zeros((1, *DEFAULT_SPEC.image_shape), np.uint8))
+        used = taken() - before
+        assert used.max() > 0.9 * used.sum() > 0, used
+    finally:
+        for stub in stubs:
+            stub.close()

@@ -35,7 +35,7 @@ def test_a_server_leaves_nothing(repository: Path) -> None:
         ports = [server.options.grpc_port, server.options.http_port, server.options.metrics_port]
         prefix = server.launched.shm_prefix
         stubs = [a for a in processes_with(str(repository)).values() if "backend_stub" in a]
-        assert len(stubs) == 6  # of engine, image decoder and CTC decoder: two, three, one
+        assert len(stubs) == 8  # of engine, image decoder and CTC decoder: three, four, one
         assert list(SHARED_MEMORY.glob(prefix + "*"))
         assert server.engine.startswith(("OpenVINO", "ONNX Runtime"))
         assert server.profile.name == "cpu"

@@ -206,12 +206,12 @@ def test_a_wrong_answer_is_no_answer(sample_repository: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("hang", "instances", "cause"),
     [
-        # Nobody outside misses one of two: it has to find out by itself, without the interpreter.
+        # Nobody outside misses one of three: it has to find out by itself, without the interpreter.
         ("__import__('ctypes').PyDLL(None).sleep(3600)", 1, "stub_died"),
         ("__import__('time').sleep(3600)", 1, "stub_died"),
-        ("pass", 2, "stub_hung"),
+        ("pass", 3, "stub_hung"),
     ],
-    ids=["holds the interpreter's lock", "sleeps", "both compute for ever"],
+    ids=["holds the interpreter's lock", "sleeps", "all compute for ever"],
 )
 def test_a_model_that_hangs_is_replaced(
     sample_repository: Path, tmp_path: Path, hang: str, instances: int, cause: str

@@ -81,8 +81,13 @@ def test_every_model_batches(name: str) -> None:
     assert config.HasField("dynamic_batching")
     assert config.dynamic_batching.max_queue_delay_microseconds == 0
     # Where a queue has a policy, Triton's batcher sleeps for half a second beside fewer.
-    count = {contract.IMAGE_DECODER_MODEL: 3, contract.DECODER_MODEL: 1}.get(config.name, 2)
-    assert [group.count for group in config.instance_group] == [count]
+    counts = {contract.IMAGE_DECODER_MODEL: 4, contract.DECODER_MODEL: 1}
+    python_engine = config.name == contract.ENGINE_MODEL and config.backend == "python"
+    count = counts.get(config.name, 3 if python_engine else 2)
+    assert sum(group.count for group in config.instance_group) == count
+    if config.backend == "python" and count > 1:  # who comes first takes all that comes alone
+        priorities = [group.rate_limiter.priority for group in config.instance_group]
+        assert priorities == [1000**place for place in range(count)]
     if config.name == contract.DECODER_MODEL:
         # As it does beside a quick model whose queue has a policy or priorities.
         assert not config.dynamic_batching.HasField("default_queue_policy")

@@ -178,6 +178,7 @@ def test_it_listens_on_this_machine_only_and_protects_control(tmp_path: Path) ->
     assert f"--http-restricted-api={closed}:{KEY_HEADER}=secret" in arguments
     assert not any(argument.startswith("--cache-config") for argument in arguments)
     assert "--model-config-name=cpu" in arguments
+    assert "--rate-limit=execution_count" in arguments
 
 
 def test_opened_protocols_and_the_tensorrt_profile(tmp_path: Path) -> None:
@@ -185,6 +186,7 @@ def test_opened_protocols_and_the_tensorrt_profile(tmp_path: Path) -> None:
     arguments = command(tmp_path, "tensorrt", options)
     assert not any("restricted" in argument for argument in arguments)
     assert not any(argument.startswith("--model-config-name") for argument in arguments)
+    assert not any(argument.startswith("--rate-limit") for argument in arguments)
 
 
 def test_ports() -> None:
