@@ -51,6 +51,9 @@ class AsyncConnection:
         self._slots = asyncio.Semaphore(options.in_flight)
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._triton: Any = None  # these three: opened by the first call
+        self._channel: Any = None
+        self._infer: Any = None
         if options.tls is not None:
             options.tls.credentials()  # raises now what else the first call would raise
 
@@ -109,6 +112,9 @@ class AsyncConnection:
             if self._loop is not None:
                 await self._channel.close()
                 await self._triton.close()
+                # gRPC's asyncio side keeps a thread that polls for the whole process, and slows
+                # blocking calls down by 0.3 ms, until the last channel is freed.
+                self._triton = self._channel = self._infer = None
 
     def _open(self) -> None:
         loop = asyncio.get_running_loop()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -205,3 +207,17 @@ def test_async_client_gives_the_same_answers(sample_server, client):
 async def _feed(pictures):
     for data in pictures:
         yield data
+
+
+def test_a_closed_asyncio_client_leaves_no_thread_that_polls(sample_server: TritonServer) -> None:
+    """It would slow the process's blocking calls down. Seen to fail with the channel kept."""
+    gc.collect()  # channels of other tests that nobody closed
+    before = set(threading.enumerate())
+
+    async def read() -> None:
+        async with AsyncPlateClient(sample_server.grpc_url) as client:
+            assert (await client.read_crop(paint("POLL"))).plate == "POLL"
+            assert set(threading.enumerate()) - before  # else this test would see nothing
+
+    asyncio.run(read())
+    assert not set(threading.enumerate()) - before
