@@ -229,7 +229,7 @@ def test_protected_protocols_need_the_server_s_key(
 
 
 def test_what_comes_alone_stays_with_one_process(server: TritonServer) -> None:
-    """Its caches are warm. Seen to fail (shares of a half) without --rate-limit."""
+    """Its caches are warm. Seen to fail without --rate-limit: shares of a third."""
     stubs = find_stubs(server.launched.pid, server.launched.shm_prefix)
     try:
         engines = [
