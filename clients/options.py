@@ -140,10 +140,12 @@ class ClientOptions:
         a client that pings more often than every five minutes, and the deadline that each call
         has here finds a dead peer sooner. A lost connection is tried again every second at
         least, so that a restarted server is found at once (gRPC would back off to two minutes).
+        gRPC's own retries are off: `clients.retry` says why, and each call would pay for them.
         """
         args: list[tuple[str, int | str]] = [
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", -1),
+            ("grpc.enable_retries", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 1000),
             ("grpc.max_reconnect_backoff_ms", 1000),
