@@ -18,7 +18,7 @@ ARGS ?=
 
 .PHONY: help setup setup-serve setup-clients setup-train setup-build setup-load setup-dev \
 	demo serve fonts docs audit engine repository test test-unit test-integration check format train evaluate bench \
-	locust perf chaos engine lock clean
+	locust perf analyze chaos engine lock clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,16 +114,31 @@ perf: setup-load $(VENDORED)  ## perf_analyzer sweeps: out/perf/
 	@PYTHON=$(PYTHON) scripts/debian_packages.sh load
 	@$(BIN)/python -m load_tests.perf $(ARGS)
 
+# In an environment of its own: its pins are not ours.
+ANALYZER := out/analyzer/venv
+
+$(ANALYZER)/.stamp: load_tests/model_analyzer.lock
+	@echo "installing triton-model-analyzer"
+	@$(PYTHON) -m venv $(ANALYZER)
+	@$(ANALYZER)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+analyze: setup-load $(VENDORED) $(ANALYZER)/.stamp  ## find instance count and batch size with triton-model-analyzer
+	@PYTHON=$(PYTHON) scripts/debian_packages.sh load
+	@$(BIN)/python -m load_tests.analyzer $(ARGS)
+
 chaos: setup-dev $(VENDORED)  ## faults under load, the long form: out/chaos/
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 audit:  ## look the locked packages up for known vulnerabilities
 	@PYTHON=$(PYTHON) deploy/audit.sh $(ARGS)
 
-lock: $(VENV)/bin/python  ## pin everything anew in requirements.lock
+lock: $(VENV)/bin/python  ## pin everything anew in the lock files
 	@$(PIP) uv==0.13.9
 	@$(BIN)/uv pip compile --quiet --universal --all-extras --no-annotate --python-version 3.11 \
 		--upgrade pyproject.toml --output-file $(LOCK)
+	@$(BIN)/uv pip compile --quiet --universal --no-annotate --python-version 3.11 \
+		--upgrade load_tests/model_analyzer.in --output-file load_tests/model_analyzer.lock
 
 clean:  ## remove what can be made again
 	rm -rf $(VENV) out runs .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -2,13 +2,10 @@
 
 Prepares what its local mode needs: a copy of the model repository with the CPU configs in their
 default places, tritonserver's flags, and perf_analyzer; then runs it on load_tests/
-model_analyzer.yaml. It lives in an environment of its own, for its pins are not ours:
-
-  python3 -m venv out/analyzer/venv
-  out/analyzer/venv/bin/pip install triton-model-analyzer==1.58.0
+model_analyzer.yaml. It lives in an environment of its own, which `make analyze` makes.
 
 Examples:
-  python -m load_tests.analyzer
+  make analyze
   python -m load_tests.analyzer --model-analyzer out/analyzer/venv/bin/model-analyzer
 """
 
@@ -73,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prepare and run; model-analyzer's exit code."""
     if not args.model_analyzer.is_file():
-        raise LprnetError(f"there is no {args.model_analyzer}: install it as --help tells")
+        raise LprnetError(f"there is no {args.model_analyzer}: `make analyze` installs it")
     installation = find_server(None)
     out = args.out.resolve()
     repository, backends = out / "repository", out / "backends"
@@ -101,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         "http-port": ports[1],
         "metrics-port": ports[2],
         "allow-gpu-metrics": "false",
+        "rate-limit": "execution_count",  # as `lprnet serve` starts it on the CPU
     }
     config = out / "model_analyzer.yaml"
     lines = [args.config.read_text(encoding="utf-8"), "triton_server_flags:"]
