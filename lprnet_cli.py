@@ -16,8 +16,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Final, NoReturn, TextIO, cast
@@ -39,7 +39,8 @@ class Verb:
         prints: what it finds goes to stdout. A closed one is then an error; the others only tell
             how it goes there.
         unwinds: SIGTERM and SIGHUP end it as Ctrl-C does.
-        calls: it asks a server for plates; see `take_answers_in_the_calling_thread`.
+        environment: variables that its modules read when they are imported. One that is set already
+            is left alone.
     """
 
     target: str
@@ -47,8 +48,14 @@ class Verb:
     extra: str
     prints: bool = False
     unwinds: bool = False
-    calls: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
+
+CALLERS_POLL: Final = {"GRPC_EXPERIMENTS": "-event_engine_client"}
+"""gRPC's blocking calls poll for their answers themselves, as before gRPC 1.80. Its "event engine"
+hands each answer through three threads of its own, which makes a lone picture 0.05 to 0.15 ms
+later (load_tests/NOTES.md). Only for programs that ask one by one: asyncio gains nothing by it, and
+then says "timeout" where a server refuses."""
 
 VERBS = {
     "read": Verb(
@@ -57,12 +64,9 @@ VERBS = {
         "clients",
         prints=True,
         unwinds=True,
-        calls=True,
     ),
     "serve": Verb("serving.serve", "start tritonserver with the model repository", "serve"),
-    "health": Verb(
-        "clients.health", "ask a running server for a plate it must know", "clients", calls=True
-    ),
+    "health": Verb("clients.health", "ask a running server for a plate it must know", "clients"),
     "train": Verb("training.train", "train or fine-tune a recogniser", "train"),
     "average": Verb("training.average", "average checkpoints, or strip one", "train"),
     "evaluate": Verb(
@@ -76,7 +80,10 @@ VERBS = {
     "engine": Verb("build/build_engine.py", "build a TensorRT plan", "build"),
     "repository": Verb("build/assemble.py", "assemble the Triton model repository", "serve"),
     "bench": Verb(
-        "load_tests.bench", "measure engine, ensembles and peers in one run", "load", calls=True
+        "load_tests.bench",
+        "measure engine, ensembles and peers in one run",
+        "load",
+        environment=CALLERS_POLL,
     ),
 }
 
@@ -127,6 +134,16 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def interrupts_put_off() -> Iterator[None]:
+    """Ctrl-C during the block takes effect at its end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class ClosedStream(io.TextIOBase):
     """Stands for stdin or stdout that was closed from the beginning (`<&-`, `>&-`).
 
@@ -169,17 +186,6 @@ def stand_in_for_closed_streams() -> None:
 
 def _nowhere() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8")
-
-
-def take_answers_in_the_calling_thread() -> None:
-    """Have gRPC's blocking calls poll for their answers themselves, as before gRPC 1.80.
-
-    Its "event engine" hands each answer through three threads of its own, which makes a lone
-    picture 0.05 to 0.15 ms later (load_tests/NOTES.md). gRPC reads the variable once, when it is
-    first imported, and for the whole process: so programs choose, and the client library, which
-    lives in somebody else's, does not. Whoever has set the variable is left alone.
-    """
-    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client")
 
 
 def load_verb(verb: Verb) -> ModuleType:
@@ -256,9 +262,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    if VERBS[name].calls:
-        take_answers_in_the_calling_thread()
-    module = load_verb(VERBS[name])
+    for variable, value in VERBS[name].environment.items():
+        os.environ.setdefault(variable, value)
+    with interrupts_put_off():  # NumPy, for one, does not survive one while it is imported
+        module = load_verb(VERBS[name])
     summary, _, rest = (module.__doc__ or VERBS[name].summary).partition("\n")
     parser = argparse.ArgumentParser(
         prog=f"lprnet {name}",

@@ -20,7 +20,9 @@ KIND: Final = "parquet"
 _ROWS_PER_GROUP: Final = 50_000
 _PART, _REOPEN = ".part", ".reopen"
 COLUMNS: Final = ("file", "plate", "confidence", "char_confidences", "error")
-_ESCAPED: Final = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # a byte of a name that is no UTF-8
+_ESCAPED: Final = re.compile(r"\\u(dc[89a-f][0-9a-f]|005c)")
+"""A byte of a name that is no UTF-8, or a backslash of a name that would look like the escape."""
+_LOOKS_ESCAPED: Final = re.compile(r"\\(?=u(?:dc[89a-f][0-9a-f]|005c))")
 
 
 def journal_of(path: Path) -> Path:
@@ -63,8 +65,7 @@ def reopen(path: Path) -> None:
             with temporary.open("w", encoding="utf-8") as journal:
                 for batch in source.iter_batches(_ROWS_PER_GROUP):
                     for values in batch.to_pylist():
-                        name = values["file"]
-                        values["file"] = _ESCAPED.sub(lambda at: chr(int(at[1], 16)), name)
+                        values["file"] = unescaped(values["file"])
                         journal.write(json.dumps(values) + "\n")
         temporary.replace(journal_of(path))
     except pyarrow.ArrowException as error:
@@ -98,5 +99,16 @@ def _groups(journal: Iterator[str]) -> Iterator[list[dict[str, Any]]]:
     while lines := list(islice(journal, _ROWS_PER_GROUP)):
         rows = [json.loads(line) for line in lines]
         for row in rows:  # Parquet holds UTF-8 only: other bytes of a name become escapes
-            row["file"] = row["file"].encode("utf-8", "backslashreplace").decode()
+            row["file"] = escaped(row["file"])
         yield rows
+
+
+def escaped(name: str) -> str:
+    """A file's name in UTF-8; `unescaped` gives it back."""
+    plain = _LOOKS_ESCAPED.sub(r"\\u005c", name)
+    return plain.encode("utf-8", "backslashreplace").decode()
+
+
+def unescaped(name: str) -> str:
+    """See `escaped`."""
+    return _ESCAPED.sub(lambda at: chr(int(at[1], 16)), name)

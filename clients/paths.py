@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import select
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
@@ -97,10 +98,11 @@ def lines_of(stream: TextIO, end: bytes = b"\n") -> Iterator[str]:
         end: what ends an entry, NUL for `find -print0`.
 
     Raises:
-        ConfigurationError: for a list without line ends but with NULs, which is meant for --null.
+        ConfigurationError: for a list without line ends but with NULs, which is meant for --null,
+            and for a stream that cannot be read.
     """
-    descriptor, rest, many = stream.fileno(), b"", False
-    while chunk := os.read(descriptor, 65536):
+    rest, many = b"", False
+    while chunk := _chunk(stream):
         *lines, rest = (rest + chunk).split(end)
         many = many or bool(lines)
         yield from filter(None, (_entry(line, end) for line in lines))
@@ -108,6 +110,18 @@ def lines_of(stream: TextIO, end: bytes = b"\n") -> Iterator[str]:
         raise ConfigurationError("the list is separated by NULs, not by line ends: give --null")
     if rest:
         yield _entry(rest, end)
+
+
+def _chunk(stream: TextIO) -> bytes:
+    """What comes next, empty at the end; waits also for a pipe that a parent made non-blocking."""
+    descriptor = stream.fileno()
+    while True:
+        try:
+            return os.read(descriptor, 65536)
+        except BlockingIOError:
+            select.select([descriptor], [], [])
+        except OSError as error:
+            raise ConfigurationError(f"cannot read {stream.name}: {error.strerror}") from error
 
 
 def _entry(line: bytes, end: bytes) -> str:

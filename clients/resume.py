@@ -17,6 +17,7 @@ from clients.writers import FILE_ROWS, csv_line, tsv_line
 
 COLUMNS: Final = FILE_ROWS.columns
 RESUMABLE: Final = ("tsv", "csv", "jsonl")
+_LONGEST_FIELD: Final = 2**31 - 1  # characters; a name from a list may have any number
 
 _UNESCAPED: Final = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 _ESCAPE: Final = re.compile(r"\\[\\tnr]")
@@ -137,6 +138,7 @@ def _csv_rows(stream: BinaryIO) -> Iterator[tuple[_Row | None, int]]:
             yield _text(line)
 
     torn = False
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     for number, fields in enumerate(csv.reader(lines())):
         if torn or (number == 0 and tuple(fields) != COLUMNS):
             raise ValueError("other columns")

@@ -29,7 +29,7 @@ def resolve_ports(options: ServerOptions) -> ServerOptions:
     chosen: list[int] = []
     for what, host, port, option in (
         ("gRPC", options.host, options.grpc_port, "--grpc-port"),
-        ("HTTP", options.host, options.http_port, "--http-port"),
+        ("HTTP", options.http_host, options.http_port, "--http-port"),
         ("metrics", options.metrics_host, options.metrics_port, "--metrics-port"),
         ("health", options.health_host, options.health_port, "--health-port"),
     ):

@@ -22,8 +22,6 @@ from serving.tls import ServerTls
 KEY_HEADER: Final = "lprnet-key"
 """Name under which the server's key opens the protected protocols."""
 
-LOOPBACK: Final = "127.0.0.1"
-
 
 @dataclass(frozen=True)
 class Launched:
@@ -135,8 +133,7 @@ def server_command(
         "--load-model=*",
         # The files are complete; otherwise each Python model starts a second process to ask.
         "--disable-auto-complete-config",
-        # Triton's HTTP knows no TLS: where gRPC has it, HTTP stays on this machine.
-        f"--http-address={options.host if options.tls_cert is None else LOOPBACK}",
+        f"--http-address={options.http_host}",
         f"--http-port={options.http_port}",
         f"--grpc-address={options.host}",
         f"--grpc-port={options.grpc_port}",

@@ -21,8 +21,10 @@ class ServerOptions:
     Attributes:
         repository: assembled model repository.
         profile: "auto", "tensorrt", "cpu", "onnxruntime" or "openvino".
-        host: address of gRPC and HTTP; 0.0.0.0 for all interfaces.
+        host: address of gRPC; 0.0.0.0 for all interfaces.
         grpc_port, http_port, metrics_port, health_port: 0 picks a free one.
+        http_host: address of Triton's HTTP, apart from `host`: it knows no TLS, and one hostile
+            request ends tritonserver (SECURITY.md).
         metrics_host: address of the metrics, apart from `host`.
         open_protocols: those of `PROTECTED` that every client may use.
         log_level: least severe lines of tritonserver that are passed on, one of `LOG_LEVELS`.
@@ -31,7 +33,7 @@ class ServerOptions:
         watchdog: watch the server and recover it.
         health_host, health_port: address of the watchdog's /healthz, /readyz and /metrics.
         tls_cert, tls_key: PEM files of the server's certificate chain and its key: gRPC takes TLS
-            only, and HTTP, which has none, stays on the loopback.
+            only, and HTTP, which has none, must stay on the loopback.
         tls_client_ca: PEM file of the authorities whose certificates clients must show.
         trace_url: OpenTelemetry collector (OTLP over HTTP); None traces nothing.
         trace_rate: one request in so many is traced.
@@ -43,6 +45,7 @@ class ServerOptions:
     host: str = "127.0.0.1"
     grpc_port: int = 8001
     http_port: int = 8000
+    http_host: str = "127.0.0.1"
     metrics_port: int = 8002
     metrics_host: str = "127.0.0.1"
     open_protocols: frozenset[str] = field(default_factory=frozenset)

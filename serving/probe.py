@@ -51,6 +51,8 @@ def load_probe(repository: Path) -> Probe:
         PreflightError: when the record is missing, is none, or was made with another picture.
     """
     folder = repository / contract.ENGINE_MODEL / "1"
+    if not folder.is_dir():
+        raise PreflightError(f"there is no model repository at {repository}")
     encoded = PICTURE.read_bytes()
     try:
         record = json.loads((folder / contract.MODEL_RECORD_FILE).read_text(encoding="utf-8"))

@@ -50,7 +50,7 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
     )
     add("profile", "engine" + _SHOWN, choices=("auto", *PROFILES))
-    add("host", "address of gRPC and HTTP (default: %(default)s, this machine only)", **address)
+    add("host", "address of gRPC (default: %(default)s, this machine only)", **address)
     for name, title in (
         ("grpc", "gRPC"),
         ("http", "HTTP"),
@@ -59,6 +59,7 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         what = f"{title} port, 0 for a free one" + _SHOWN
         add(f"{name}_port", what, metavar="PORT", type=port)
+    add("http_host", "address of HTTP, for clients you trust only" + _SHOWN, **address)
     add("metrics_host", "address of the metrics" + _SHOWN, **address)
     add("health_host", "address of /healthz and /readyz" + _SHOWN, **address)
     add(

@@ -74,7 +74,7 @@ class TritonServer(Service):
     @property
     def http_url(self) -> str:
         """`http://HOST:PORT`."""
-        return f"http://{reachable(self.options.host)}:{self.options.http_port}"
+        return f"http://{reachable(self.options.http_host)}:{self.options.http_port}"
 
     @property
     def metrics_url(self) -> str:

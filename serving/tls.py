@@ -76,6 +76,8 @@ def read_tls(options: ServerOptions) -> ServerTls | None:
         if options.tls_key is not None or options.tls_client_ca is not None:
             raise PreflightError("--tls-key and --tls-client-ca need --tls-cert")
         return None
+    if options.http_host != ServerOptions.http_host:
+        raise PreflightError("Triton's HTTP knows no TLS: beside --tls-cert leave --http-host out")
     if options.tls_key is None:
         raise PreflightError("--tls-cert needs --tls-key, the private key of that certificate")
     chain, key = _read(options.tls_cert), _read(options.tls_key)

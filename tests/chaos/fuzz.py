@@ -234,12 +234,14 @@ def _fill(request: service_pb2.ModelInferRequest, rng: random.Random) -> None:
 
 
 def http_bodies(address: tuple[str, int], count: int, seed: int) -> Findings:
-    """Raw bytes at the HTTP port: broken JSON, broken lengths, broken requests."""
+    """Raw bytes at the HTTP port: broken JSON, lengths and requests, long and deeply nested ones."""
     rng = random.Random(seed)
     findings = Findings()
     body = b'{"inputs":[{"name":"encoded","shape":[1,1],"datatype":"BYTES","data":["abc"]}]}'
     for number in range(count):
         content = mutate(body, rng)
+        if number % 50 == 0:  # what no thread's stack of 8 MiB holds, see serving/guard.py
+            content = rng.choice([b"[" * 200_000, body + bytes(5_000_000)])
         length = len(content) if number % 3 else rng.choice([0, 1, len(content)])
         binary = b"Inference-Header-Content-Length: " + str(rng.choice([0, 5, 2**63])).encode()
         head = b"POST /v2/models/lpr_image/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"

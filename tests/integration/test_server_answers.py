@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import struct
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -249,3 +251,49 @@ def test_what_comes_alone_stays_with_one_process(server: TritonServer) -> None:
     finally:
         for stub in stubs:
             stub.close()
+
+
+def post(server: TritonServer, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
+    request = urllib.request.Request(f"{server.http_url}{path}", data=body, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("size", [5_000_000, 16_000_000])
+def test_http_takes_pictures_of_megabytes(sample_server: TritonServer, size: int) -> None:
+    """Seen to fail: with the usual 8 MiB of stack a body of 4.2 MB ended the server."""
+    picture = png(paint("ABC12"))
+    picture += bytes(size - len(picture))  # readers of pictures ignore what follows one
+    header = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": contract.ENCODED,
+                    "shape": [1, 1],
+                    "datatype": "BYTES",
+                    "parameters": {"binary_data_size": size + 4},
+                }
+            ],
+            "outputs": [{"name": contract.PLATE}],
+        }
+    ).encode()
+    code, answer = post(
+        sample_server,
+        f"/v2/models/{contract.IMAGE_ENSEMBLE}/infer",
+        header + struct.pack("<I", size) + picture,
+        {"Inference-Header-Content-Length": str(len(header))},
+    )
+    assert code == 200, answer
+    assert json.loads(answer)["outputs"][0]["data"] == ["ABC12"]
+
+
+def test_http_refuses_deeply_nested_json(sample_server: TritonServer) -> None:
+    """Seen to fail: with the usual 8 MiB of stack 120,000 brackets ended the server."""
+    code, answer = post(
+        sample_server, f"/v2/models/{contract.CROP_ENSEMBLE}/infer", b"[" * 200_000, {}
+    )
+    assert code >= 400
+    assert "failed to parse" in answer

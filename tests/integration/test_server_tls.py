@@ -157,6 +157,7 @@ def test_with_tls_the_other_ports_stay_on_the_loopback(
     [
         ({"tls_key": None}, "--tls-cert needs --tls-key"),
         ({"tls_cert": None}, "need --tls-cert"),
+        ({"http_host": "0.0.0.0"}, "HTTP knows no TLS"),
         ({"tls_key": "client.key"}, r"client\.key is not the key of .*server\.pem"),
         ({"tls_cert": "server.key"}, r"server\.key is no PEM certificate"),
         ({"tls_key": "nothing"}, "cannot read .*nothing: No such file"),
@@ -167,6 +168,9 @@ def test_certificates_that_do_not_fit_are_told_before_anything_starts(
     sample_repository: Path, certificates: Path, changes: dict[str, str | None], reason: str
 ) -> None:
     names = {"tls_cert": "server.pem", "tls_key": "server.key", **changes}
-    files = {k: None if name is None else certificates / name for k, name in names.items()}
+    files = {
+        key: certificates / name if key.startswith("tls") and name is not None else name
+        for key, name in names.items()
+    }
     with pytest.raises(PreflightError, match=reason):
         read_tls(options_for(sample_repository, **files))

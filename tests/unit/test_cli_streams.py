@@ -243,3 +243,26 @@ def test_curl_tells_that_nobody_answers(tmp_path):
     assert (result.returncode, result.stdout) == (7, "")
     assert result.stderr.startswith("curl: (7) ")
     assert curl(tmp_path, "none.jpg", "http://127.0.0.1:9").returncode != 0
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path):
+    """Seen to fail: NumPy, interrupted in its import, left 50 lines and exit code 1."""
+    (tmp_path / "slow.py").write_text(
+        "import os, signal, time\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(0.1)\n"
+        "print('imported')\n"
+    )
+    program = (
+        "import sys, lprnet_cli\n"
+        "lprnet_cli.VERBS['read'] = lprnet_cli.Verb('slow', '', 'clients', prints=True)\n"
+        "sys.exit(lprnet_cli.main(['read']))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (130, "imported\n", "interrupted\n")

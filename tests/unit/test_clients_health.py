@@ -81,6 +81,12 @@ def test_an_address_where_nobody_can_be(capsys, url):
     assert (out.count("\n"), err) == (1, "")
 
 
+def test_a_repository_that_is_not_there(capsys, tmp_path):
+    missing = tmp_path / "none"
+    assert lprnet_cli.main(["health", "--repository", str(missing)]) == 2
+    assert capsys.readouterr().err == f"error: there is no model repository at {missing}\n"
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_a_watchdog_is_believed(capsys, ready):
     routes = {"/readyz": lambda: json_answer(ready, {"ready": ready, "why": "told so"})}

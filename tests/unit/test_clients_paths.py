@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,30 @@ def test_a_list_with_nuls_is_told_of(tmp_path):
     listed = tmp_path / "list"
     listed.write_bytes(b"a.jpg\0b.jpg\0")
     with listed.open() as stream, pytest.raises(ConfigurationError, match="--null"):
+        list(lines_of(stream))
+
+
+def test_a_list_comes_through_a_pipe_that_does_not_block():
+    """As parents such as Node make it. Seen to end as an error of the output."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.write(writer, b"a.jpg\n")
+
+    def more():
+        time.sleep(0.2)
+        os.write(writer, b"b.jpg\n")
+        os.close(writer)
+
+    late = threading.Thread(target=more)
+    late.start()
+    with open(reader, encoding="utf-8") as stream:
+        assert list(lines_of(stream)) == ["a.jpg", "b.jpg"]
+    late.join()
+
+
+def test_a_list_that_cannot_be_read_is_told_of(tmp_path):
+    wrong = pytest.raises(ConfigurationError, match=r"cannot read .*list: Bad file descriptor")
+    with (tmp_path / "list").open("w") as stream, wrong:
         list(lines_of(stream))
 
 

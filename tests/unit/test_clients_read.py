@@ -177,6 +177,8 @@ def test_parquet_and_a_name_that_is_no_utf8(fake, folder, tmp_path):
     """Seen to fail: each --resume added the row once more."""
     parquet = pytest.importorskip("pyarrow.parquet")
     Path(os.fsdecode(os.fsencode(folder) + b"/odd\xff.jpg")).write_bytes(picture(3))
+    (folder / "odd\\udcfe.jpg").write_bytes(picture(4))  # looks like the escape of another
+    (folder / "odd\\u005c.jpg").write_bytes(picture(5))
     output = tmp_path / "plates.parquet"
     for more in ([], ["--resume"], ["--resume"]):
         result = lprnet_read(folder, "-o", output, "--url", fake.url, *more)
@@ -184,8 +186,28 @@ def test_parquet_and_a_name_that_is_no_utf8(fake, folder, tmp_path):
         names = parquet.read_table(output)["file"].to_pylist()
         assert [name.rpartition("/")[2] for name in names] == [
             *("car1.jpg", "car2.jpg", "car10.jpg"),
+            "odd\\u005cu005c.jpg",
+            "odd\\u005cudcfe.jpg",
             "odd\\udcff.jpg",
         ]
+
+
+def test_a_name_longer_than_csv_takes(fake, folder, tmp_path):
+    """Seen to fail: --resume said that the file holds no rows of this program."""
+    listed = tmp_path / "list"
+    listed.write_text("x" * 200_000 + f"\n{folder}/car1.jpg\n")
+    output = tmp_path / "plates.csv"
+    program = [sys.executable, str(ROOT / "lprnet_cli.py")]
+    for more in ([], ["--resume"]):
+        result = subprocess.run(
+            [*program, "read", "-", "-q", "-o", str(output), "--url", fake.url, *more],
+            stdin=listed.open(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 1, result.stderr  # the long name is no file
+        assert output.read_text().count("\n") == 3
 
 
 def test_parquet_of_somebody_else(fake, folder, tmp_path):

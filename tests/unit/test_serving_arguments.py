@@ -33,6 +33,7 @@ def test_every_option_arrives(parser: argparse.ArgumentParser) -> None:
         "grpc_port": ("--grpc-port=1", 1),
         "http_port": ("--http-port=2", 2),
         "metrics_port": ("--metrics-port=3", 3),
+        "http_host": ("--http-host=w", "w"),
         "metrics_host": ("--metrics-host=m", "m"),
         "open_protocols": ("--open=trace --open=logging", frozenset({"trace", "logging"})),
         "log_level": ("--log-level=error", "error"),

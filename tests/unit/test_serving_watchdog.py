@@ -158,7 +158,8 @@ def test_tracing_and_the_loopback_of_http(tmp_path: Path) -> None:
             gpu=False,
         )
 
-    assert "--http-address=0.0.0.0" in command()
+    assert "--http-address=127.0.0.1" in command()
+    assert "--http-address=0.0.0.0" in command(http_host="0.0.0.0")
     assert not any(argument.startswith("--trace") for argument in command())
     closed = command(tls_cert=tmp_path, trace_url="http://c:4318/v1/traces", trace_rate=7)
     assert "--http-address=127.0.0.1" in closed
