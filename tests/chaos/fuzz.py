@@ -251,12 +251,12 @@ def http_bodies(address: tuple[str, int], count: int, seed: int) -> Findings:
             message = mutate(message, rng) + b"\r\n\r\n"
         began = time.monotonic()
         with socket.create_connection(address, timeout=10) as connection:
-            connection.sendall(message)
-            # Some of these are not complete: then the server waits for the rest, as it should.
-            connection.shutdown(socket.SHUT_WR)
             try:
+                connection.sendall(message)  # the server may have seen enough before its end
+                # Some of these are not complete: then the server waits for the rest, as it should.
+                connection.shutdown(socket.SHUT_WR)
                 answer = b"".join(iter(lambda c=connection: c.recv(65536), b""))
-            except ConnectionResetError:
+            except (BrokenPipeError, ConnectionResetError):
                 answer = b""
         text = answer.decode(errors="replace")
         findings.note(text.split(" ", 2)[1] if text.startswith("HTTP/") else "closed", text, began)
