@@ -57,6 +57,9 @@ hands each answer through three threads of its own, which makes a lone picture 0
 later (load_tests/NOTES.md). Only for programs that ask one by one: asyncio gains nothing by it, and
 then says "timeout" where a server refuses."""
 
+QUIET_GRPC: Final = {"GRPC_VERBOSITY": "NONE"}
+"""gRPC's own log lines on stderr tell nothing that the one line of an error does not."""
+
 VERBS = {
     "read": Verb(
         "clients.read",
@@ -64,9 +67,15 @@ VERBS = {
         "clients",
         prints=True,
         unwinds=True,
+        environment=QUIET_GRPC,
     ),
     "serve": Verb("serving.serve", "start tritonserver with the model repository", "serve"),
-    "health": Verb("clients.health", "ask a running server for a plate it must know", "clients"),
+    "health": Verb(
+        "clients.health",
+        "ask a running server for a plate it must know",
+        "clients",
+        environment=QUIET_GRPC,
+    ),
     "train": Verb("training.train", "train or fine-tune a recogniser", "train"),
     "average": Verb("training.average", "average checkpoints, or strip one", "train"),
     "evaluate": Verb(

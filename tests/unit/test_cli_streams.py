@@ -266,3 +266,12 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path):
         check=False,
     )
     assert (result.returncode, result.stdout, result.stderr) == (130, "imported\n", "interrupted\n")
+
+
+def test_tls_where_there_is_none_is_told_in_one_line(fake, tmp_path):
+    """Seen to fail: seven lines of gRPC's own log before it."""
+    (tmp_path / "a.jpg").write_bytes(picture(1))
+    result = shell(["read", tmp_path, "--url", fake.url, "--tls"])
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert "handshake failed" in result.stderr
