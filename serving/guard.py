@@ -34,6 +34,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 SHARED_MEMORY = Path("/dev/shm")
+OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 POLL_S = 1.0
 STACK_BYTES = 256 << 20
 """Of each thread of tritonserver, at most. Triton's HTTP front end (24.10) puts two bytes there for
@@ -55,9 +56,18 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
+def _strict_overcommit() -> bool:
+    try:
+        return OVERCOMMIT.read_text(encoding="ascii").strip() == "2"
+    except OSError:  # hidden in this container
+        return False
+
+
 def _prepare_server() -> None:
     """In the process that becomes tritonserver."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _strict_overcommit():
+        return  # there every stack counts in full, and some 300 threads would not get theirs
     soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
     wanted = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
     # Unlimited means 2 MiB to glibc's threads.
