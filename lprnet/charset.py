@@ -59,11 +59,13 @@ class Charset:
     def from_file(cls, path: Path) -> Charset:
         """Read a TAO characters file: UTF-8, one character a line, blank lines ignored.
 
+        A byte order mark, which Windows editors put in front, is no character.
+
         Raises:
             SpecError: when the file cannot be read as such a list.
         """
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"cannot read the characters file {path.name}: {error}") from error
         return cls(tuple(line.strip() for line in lines if line.strip()))
@@ -71,6 +73,10 @@ class Charset:
     def unknown(self, text: str) -> list[str]:
         """Characters of `text` that are not in the charset, each once, sorted."""
         return sorted({c for c in text if c not in self.index})
+
+    def never_in_labels(self) -> list[str]:
+        """Characters that `normalise_text` leaves in no text, in the charset's order."""
+        return [c for c in self.characters if normalise_text(c) != c]
 
 
 DEFAULT_CHARSET = Charset.from_text(string.digits + string.ascii_uppercase)
@@ -85,11 +91,13 @@ TAO_US_CHARSET = Charset.from_text(
 def normalise_text(text: str) -> str:
     """Plate text as it is compared: upper case, diacritics folded, separators dropped.
 
-    Keeps letters and digits of any script (`Ä` -> `A`, `ß` -> `SS`), so that ``"M-ÜK 12"`` and
-    ``"MUK12"`` are equal; spaces, dashes, dots and bullets never count.
+    Keeps letters and digits of any script (`Ä` -> `A`, `ß` -> `SS`, `Й` -> `И`), so that
+    ``"M-ÜK 12"`` and ``"MUK12"`` are equal; spaces, dashes, dots and bullets never count. Korean
+    syllables stay whole.
     """
     decomposed = unicodedata.normalize("NFKD", text.upper())
-    return "".join(c for c in decomposed if c.isalnum())
+    kept = "".join(c for c in decomposed if c.isalnum())  # combining marks are no letters
+    return unicodedata.normalize("NFC", kept)  # what is left in parts is a syllable
 
 
 _FOLD = str.maketrans("OI", "01")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lprnet.charset import DEFAULT_CHARSET, Charset
 from lprnet.errors import LprnetError
@@ -16,6 +18,43 @@ from lprnet.plate_spec import PlateSpec
 from training.augment import Augmentation
 
 CONFIGS = Path(__file__).parent / "configs"
+
+
+_ANY: Final = math.inf
+_SHARE: Final = (0, 1)
+_SOME: Final = (1, _ANY)
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "seed": (0, 2**63 - 1),
+    "data.real_share": _SHARE,
+    "data.balance": _SHARE,
+    "data.trusted_boost": (0.01, _ANY),
+    "data.synthetic_photography": _SHARE,
+    "data.synthetic_plates": _SOME,
+    "data.synthetic_generations": _SOME,
+    "data.synthetic_refresh_steps": _SOME,
+    **{f"augment.{f.name}": _SHARE for f in dataclasses.fields(Augmentation)},
+    "augment.rotation_deg": (0, 45),
+    "augment.margin_tight": (-0.4, 4),
+    "augment.margin_loose": (-0.4, 4),
+    "optim.steps": _SOME,
+    "optim.batch": _SOME,
+    "optim.learning_rate": (0, _ANY),
+    "optim.weight_decay": (0, _ANY),
+    "optim.warmup_steps": (0, _ANY),
+    "optim.decay_share": _SHARE,
+    "optim.clip_norm": (1e-6, _ANY),
+    "optim.ema_decay": _SHARE,
+    "optim.frame_loss": (0, _ANY),
+    "optim.frame_loss_steps": (0, _ANY),
+    "optim.frame_loss_floor": (0, _ANY),
+    "optim.label_smoothing": _SHARE,
+    "optim.threads": (0, 1024),
+    "optim.workers": (0, 1024),
+    "optim.early_stop_evaluations": (0, _ANY),
+    "log.evaluate_every": _SOME,
+    "log.checkpoint_every": _SOME,
+}
+"""Bounds of every number of the configuration, both included."""
 
 
 class ConfigError(LprnetError):
@@ -94,14 +133,10 @@ class TrainConfig:
     log: LogSection = field(default_factory=LogSection)
 
     def __post_init__(self) -> None:
-        _between("data.real_share", self.data.real_share, 0, 1)
-        _between("data.balance", self.data.balance, 0, 1)
-        _between("data.synthetic_photography", self.data.synthetic_photography, 0, 1)
-        _between("optim.decay_share", self.optim.decay_share, 0, 1)
-        _between("optim.ema_decay", self.optim.ema_decay, 0, 1)
-        for name in ("steps", "batch"):
-            if getattr(self.optim, name) < 1:
-                raise ConfigError(f"optim.{name} must be at least 1")
+        for path, (low, high) in _RANGES.items():
+            _between(path, attrgetter(path)(self), low, high)
+        if self.augment.margin_tight > self.augment.margin_loose:
+            raise ConfigError("augment.margin_tight must not be above augment.margin_loose")
         if self.optim.amp not in ("auto", "bf16", "off"):
             raise ConfigError(f"optim.amp must be auto, bf16 or off, not {self.optim.amp!r}")
         if self.data.real_share > 0 and not self.data.train:
@@ -110,12 +145,23 @@ class TrainConfig:
             )
 
     def spec(self) -> PlateSpec:
-        """Plate spec of the network that this run trains."""
+        """Plate spec of the network that this run trains.
+
+        Raises:
+            ConfigError: when `network.characters` has characters that cannot be learnt.
+            SpecError: when it is no charset.
+        """
         from training.network import network_spec
 
         steps, rows = network_spec(self.network.name)
         characters = self.network.characters
         charset = Charset.from_text(characters) if characters else DEFAULT_CHARSET
+        never = charset.never_in_labels()
+        if never:
+            raise ConfigError(
+                f"network.characters: no label holds {' '.join(never)}, since labels are read in "
+                "upper case, without diacritics and separators: leave them out"
+            )
         return PlateSpec(charset=charset, time_steps=steps, rows=rows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -152,20 +198,34 @@ class TrainConfig:
             known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
             raise ConfigError(f"no config {name!r}: name a TOML file or one of {known}")
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path.name} is not UTF-8 text: {error.reason}") from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path.name} is not valid TOML: {error}") from error
         for override in overrides or []:
             _override(values, override)
         for key, sets in (("train", train), ("validation", validation)):
             if sets is not None:
-                values.setdefault("data", {})[key] = list(sets)
+                _table(values, "data", f"--{key}")[key] = list(sets)
         return cls.from_dict(values)
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name} must be within {low}..{high}, not {value}")
+    if low <= value <= high and math.isfinite(value):
+        return
+    bounds = f"at least {low}" if high == _ANY else f"within {low}..{high}"
+    raise ConfigError(f"{name} must be {bounds}, not {value}")
+
+
+def _table(values: dict[str, Any], name: str, what: str) -> dict[str, Any]:
+    """The table `name` of a config, made if there is none."""
+    found = values.setdefault(name, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{what}: {name} is no section, it is set to {found!r}")
+    return found
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -179,7 +239,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     *sections, last = key.strip().split(".")
     target = values
     for section in sections:
-        target = target.setdefault(section, {})
+        target = _table(target, section, f"--set {override!r}")
     target[last] = value
 
 
@@ -212,5 +272,29 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
     if not isinstance(base, type) or isinstance(base, types.UnionType):
         raise TypeError(f"config field {path} has an unsupported type {hint}")
     if wrong_bool or not isinstance(value, base):
-        raise ConfigError(f"{path} must be {base.__name__}, not {value!r}")
+        raise ConfigError(f"{path} must be {_wanted(hint)}, not {value!r}{_quoting(hint, path)}")
+    if base is list:
+        _check_entries(hint, value, path)
     return value
+
+
+def _check_entries(hint: Any, values: Any, path: str) -> None:
+    (inner,) = typing.get_args(hint)
+    for entry in values:
+        if not isinstance(entry, inner):
+            raise ConfigError(
+                f"{path} must be {_wanted(hint)}, and {entry!r} is no {inner.__name__}"
+            )
+
+
+def _wanted(hint: Any) -> str:
+    """A type as messages name it."""
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is list:
+        return f'a list of {inner[0].__name__}, as ["...", "..."]'
+    return str((typing.get_origin(hint) or hint).__name__)
+
+
+def _quoting(hint: Any, path: str) -> str:
+    """How to write text that looks like a number; the shell takes one pair of quotes away."""
+    return f""": put it in quotes twice, --set '{path}="TEXT"'""" if hint is str else ""

@@ -6,10 +6,11 @@ Examples:
   lprnet data relabel my_plates --weights shipped --out out/wrong.tsv --html out/wrong.html
   lprnet data convert autoriaNumberplateOcrEu-2020-10-09 out/eu_tao
 
-`check` names unreadable pictures, characters outside the charset, empty and over-long texts,
-duplicates within and across the sets, and mixed-up O/0 and I/1. With a recogniser it also lists
-the labels that it contradicts with confidence. It exits with 1 when training could not use a
-record, or when a set shares a picture with one that is held out (--against).
+`check` names unreadable pictures, labels that are missing, unreadable or shared by two pictures,
+characters outside the charset, empty and over-long texts, duplicates within and across the sets,
+and mixed-up O/0 and I/1. With a recogniser it also lists the labels that it contradicts with
+confidence. It exits with 1 when training could not use a record, or when a set shares a picture
+with one that is held out (--against).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from training.data import check_report
 from training.data.check import SetFacts, check_set
 from training.data.convert import convert_to_tao
 from training.data.duplicates import Item, Pair, near_duplicates, same_bytes, shared_plates
-from training.data.records import read_set
+from training.data.records import read_set, read_with_faults
 from training.data.suspects import find_suspects, write_tsv
 from training.evaluation.options import add_model_arguments, load_sets, open_models, set_names
 from training.evaluation.result import write_text
@@ -114,9 +115,7 @@ def _check(args: argparse.Namespace) -> int:
     roots = [*args.sets, *args.against]
     names = set_names(roots)
     held_out = set(names[len(args.sets) :])
-    facts = [
-        check_set(name, root, read_set(root), spec) for name, root in zip(names, roots, strict=True)
-    ]
+    facts = [_facts(name, root, spec) for name, root in zip(names, roots, strict=True)]
     for found in facts:
         print(*check_report.set_lines(found), sep="\n")
     print(*check_report.lookalike_lines(facts), sep="\n")
@@ -127,6 +126,11 @@ def _check(args: argparse.Namespace) -> int:
     leaks = sum((p.first[0] in held_out) != (p.second[0] in held_out) for p in pairs)
     print(f"{faults} fault(s), {leaks} picture(s) shared with held-out sets")
     return 1 if faults or leaks else 0
+
+
+def _facts(name: str, root: Path, spec: PlateSpec) -> SetFacts:
+    records, label_faults = read_with_faults(root)
+    return check_set(name, root, records, spec, label_faults)
 
 
 def _duplicates(facts: Sequence[SetFacts], *, similar: bool) -> list[Pair]:

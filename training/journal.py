@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import torch
 from tqdm import tqdm
 
+from lprnet.errors import LprnetError
 from training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -19,16 +21,43 @@ EVERY = 50
 """Steps between two lines of losses."""
 
 
+class JournalError(LprnetError):
+    """A run's folder that cannot be written to."""
+
+
+def require_writable(run: Path) -> None:
+    """See before any work is done that a run's folder is one, or can be made.
+
+    Raises:
+        JournalError: when it is a file or lies in one, or may not be written to.
+    """
+    place = run.resolve()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise JournalError(f"the run cannot lie in {run}: {place} is a file: name another --run")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise JournalError(f"{place} may not be written to: name another --run")
+
+
 class Journal:
     """Writes `log.jsonl` and TensorBoard events of a run's folder; silent unless enabled."""
 
     def __init__(self, run: Path, *, enabled: bool, tensorboard: bool) -> None:
-        self._file = None
+        self._file: TextIO | None = None
         self._board: Any = None
         self._since = time.perf_counter()
         self._crops = 0
         if not enabled:
             return
+        try:
+            self._open(run, tensorboard)
+        except OSError as error:
+            raise JournalError(
+                f"cannot write the run's folder {run}: {error.strerror}: name another --run"
+            ) from error
+
+    def _open(self, run: Path, tensorboard: bool) -> None:
         run.mkdir(parents=True, exist_ok=True)
         self._file = (run / "log.jsonl").open("a", encoding="utf-8")
         if tensorboard:

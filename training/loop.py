@@ -236,7 +236,7 @@ class Trainer:
         return model
 
     def _loader(self, end: int) -> DataLoader[Batch]:
-        if self.pool is not None:
+        if self.pool is not None and self.step < end:
             # Of this step and of what the workers ask for before the first step is made.
             self.pool.ensure(self.step)
             self.pool.ensure(self._ahead())

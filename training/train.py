@@ -10,7 +10,8 @@ torchrun needs the `--` before the script: it would take --run for one of its ow
 processes see different crops of the same sets, `optim.batch` each, and average their gradients.
 
 A run's folder (--run) holds last.pt, best.pt, log.jsonl and TensorBoard events. Called again with
-the same configuration, a run that was killed goes on where its last checkpoint stands.
+the same configuration, a run that was killed goes on where its last checkpoint stands; --init-from
+counts for a new run only.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from training.data.records import Record, read_set
 from training.data.relabel import read_exclusions
 from training.distributed import World, join_world, leave_world
 from training.evaluation.options import set_names
+from training.journal import require_writable
 from training.loop import Trainer
 from training.memory import keep_freed_memory
 from training.network import build_network
@@ -71,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     keep_freed_memory()
     world = join_world()
     try:
+        if world.leads:
+            require_writable(folder)
         trainer = make_trainer(config, folder, world, args.init_from)
         resumed = trainer.resume()
         if world.leads:
@@ -81,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
                 )
             origin = f"resumed at step {trainer.step}" if resumed else "new"
             print(f"run {folder} ({origin}): {config.optim.steps} steps on {world.device}")
+            for note in resume_notes(trainer, args.init_from) if resumed else []:
+                print(note)
         metrics = trainer.train(args.stop_at)
         if world.leads and metrics:
             mean = 100 * metrics["mean_exact_match"]
@@ -88,6 +94,22 @@ def run(args: argparse.Namespace) -> int:
     finally:
         leave_world()
     return 0
+
+
+def resume_notes(trainer: Trainer, init_from: str | None) -> list[str]:
+    """What a person may not expect of a run that goes on; empty when there is nothing to say."""
+    notes = []
+    if init_from is not None:
+        notes.append(
+            f"note: the run goes on from its own last.pt at step {trainer.step}; "
+            "--init-from has no effect (name another --run to start from it)"
+        )
+    if trainer.step >= trainer.config.optim.steps:
+        notes.append(
+            f"note: the run is finished, all {trainer.config.optim.steps} steps were done before: "
+            "nothing is learnt (name another --run to train again)"
+        )
+    return notes
 
 
 def _silence(_: str) -> None:
@@ -143,6 +165,9 @@ def make_trainer(
     torch.manual_seed(config.seed)
     spec = config.spec()
     data = config.data
+    pool = None
+    if data.real_share < 1:
+        pool = SyntheticPool(data, spec.charset, config.seed, generator_revision())
     records: list[Record] = []
     crops = None
     if data.real_share > 0:
@@ -150,9 +175,6 @@ def make_trainer(
         say = print if world.leads else _silence
         records = usable(wanted(found, [Path(p) for p in data.exclude], say), config, say)
         crops = CropCache(records, Path(data.cache))
-    pool = None
-    if data.real_share < 1:
-        pool = SyntheticPool(data, config.seed, generator_revision())
     roots = [Path(s) for s in data.validation]
     validation = [ValidationSet(r, spec, n) for r, n in zip(roots, set_names(roots), strict=True)]
     network = build_network(config.network.name, spec, config.network.options)

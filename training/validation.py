@@ -14,7 +14,7 @@ from lprnet.ctc import decode
 from lprnet.errors import ImageError
 from lprnet.image import load_crop
 from lprnet.plate_spec import PlateSpec
-from training.data.records import DatasetError, Record, read_set
+from training.data.records import Record, read_set, unreadable
 
 BATCH = 128
 
@@ -32,9 +32,7 @@ def _crop(record: Record, spec: PlateSpec) -> npt.NDArray[np.uint8]:
     try:
         return load_crop(record.path.read_bytes(), spec.height_px, spec.width_px)
     except (OSError, ImageError) as error:
-        raise DatasetError(
-            f"{record.path}: {error}; `lprnet data check` lists all such files"
-        ) from error
+        raise unreadable(record.path, error) from error
 
 
 @torch.no_grad()

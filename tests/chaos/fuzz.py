@@ -234,7 +234,7 @@ def _fill(request: service_pb2.ModelInferRequest, rng: random.Random) -> None:
 
 
 def http_bodies(address: tuple[str, int], count: int, seed: int) -> Findings:
-    """Raw bytes at the HTTP port: broken JSON, lengths and requests, long and deeply nested ones."""
+    """Raw bytes at the HTTP port: broken JSON, lengths and requests, long and nested ones."""
     rng = random.Random(seed)
     findings = Findings()
     body = b'{"inputs":[{"name":"encoded","shape":[1,1],"datatype":"BYTES","data":["abc"]}]}'

@@ -214,6 +214,36 @@ def test_wrong_use_is_one_line(
     assert message in error
 
 
+def test_labels_at_fault_are_counted_beside_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen to fail: the first missing label ended the check, and a shared one passed."""
+    root = write_tao(
+        tmp_path / "set",
+        dict.fromkeys(("good", "lost", "latin", "twice"), ("A1", "A1")),
+    )
+    (root / "label" / "lost.txt").unlink()
+    (root / "label" / "latin.txt").write_bytes(b"M\xdcK12")
+    save(root, "twice", "A1", drawn("A1", 1), 90)  # twice.jpg beside twice.png
+    (root / "label" / "orphan.txt").write_text("A1")
+    (root / "image" / "broken.png").write_bytes(b"\x89PNG")
+    (root / "label" / "broken.txt").write_text("A1")
+    assert main(["data", "check", str(root), "--no-similar"]) == 1
+    out = capsys.readouterr().out
+    assert "label: lost.png: no lost.txt in" in out
+    assert "latin.txt is not UTF-8 text" in out
+    assert "label: twice.jpg: shares twice.txt with twice.png" in out
+    assert "labels without a picture: 1: orphan.txt" in out
+    assert "5 fault(s)" in out
+
+
+def test_a_set_without_any_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_tao(tmp_path / "set", {"a": ("A1", "A1")})
+    (root / "label" / "a.txt").unlink()
+    assert main(["data", "check", str(root)]) == 1
+    assert "1 fault(s)" in capsys.readouterr().out
+
+
 def test_convert_keeps_records_and_pixels(tmp_path: Path) -> None:
     source = tmp_path / "plates"
     source.mkdir()
@@ -238,3 +268,32 @@ def test_convert_writes_over_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     root = write_tao(tmp_path / "set", {"a": ("A1", "A1")})
     assert main(["data", "convert", str(root), str(root)]) == 2
     assert "is not an empty folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_convert_that_fails_leaves_nothing(
+    exists: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen to fail: half a set stayed, and the next try was refused for it."""
+    root = write_tao(tmp_path / "set", {"a": ("A1", "A1")})
+    (root / "manifest.tsv").write_text("file\ttext\nimage/a.png\tA1\nimage/b.png\tB1\n")
+    parent = tmp_path / "sets"
+    parent.mkdir()
+    out = parent / "out"
+    if exists:
+        out.mkdir()
+    assert main(["data", "convert", str(root), str(out)]) == 2
+    assert "b.png: No such file" in capsys.readouterr().err
+    assert [p.name for p in parent.rglob("*")] == (["out"] if exists else [])
+    assert cv2.imwrite(str(root / "image" / "b.png"), drawn("B1", 1))
+    assert main(["data", "convert", str(root), str(out)]) == 0
+    assert [r.text for r in read_set(out)] == ["A1", "B1"]
+    assert [p.name for p in parent.iterdir()] == ["out"]
+
+
+def test_convert_where_nothing_can_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_tao(tmp_path / "set", {"a": ("A1", "A1")})
+    assert main(["data", "convert", str(root), str(root / "label" / "a.txt" / "out")]) == 2
+    assert "cannot write" in capsys.readouterr().err

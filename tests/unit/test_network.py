@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -83,12 +85,16 @@ def test_rows_are_read_top_then_bottom() -> None:
         ("baseline10", DEFAULT_SPEC, None, "24 time steps"),
         ("small", PlateSpec(time_steps=24, rows=1), None, "48 time steps"),
         ("small", DEFAULT_SPEC, {"depth": 3}, "no options"),
+        ("small", DEFAULT_SPEC, {"stem": -4}, "stem must be a whole number of at least 1, not -4"),
+        ("small", DEFAULT_SPEC, {"heads": "x"}, "heads must be a whole number"),
+        ("small", DEFAULT_SPEC, {"heads": 0}, "at least 1"),
+        ("small", DEFAULT_SPEC, {"dropout": 2}, "dropout must be"),
         ("small", DEFAULT_SPEC, {"deep": 30}, "no multiple"),
         ("baseline10", PlateSpec(time_steps=24, rows=1), {"deep": 3}, "takes no network options"),
     ],
 )
 def test_wrong_requests(
-    name: str, spec: PlateSpec, options: dict[str, int] | None, words: str
+    name: str, spec: PlateSpec, options: dict[str, Any] | None, words: str
 ) -> None:
     with pytest.raises(LprnetError, match=words):
         build_network(name, spec, options)

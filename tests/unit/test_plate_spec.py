@@ -33,6 +33,8 @@ def test_tao_characters_file(tmp_path: Path) -> None:
     assert charset == TAO_US_CHARSET
     assert len(charset) == 35
     assert "O" not in charset
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Windows editors save it
+    assert Charset.from_file(path) == TAO_US_CHARSET
 
 
 @pytest.mark.parametrize("bad", [(), ("A", "A"), ("AB",), (" ",), ("",), ("\n",)])
@@ -48,10 +50,23 @@ def test_missing_characters_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("written", "read"),
-    [("m-ük 12", "MUK12"), ("KA·51 ab", "KA51AB"), ("Straße", "STRASSE"), ("ČŠŽ", "CSZ")],
+    [
+        ("m-ük 12", "MUK12"),
+        ("KA·51 ab", "KA51AB"),
+        ("Straße", "STRASSE"),
+        ("ČŠŽ", "CSZ"),
+        ("Й·ё", "ИЕ"),
+        ("12가 3456", "12가3456"),
+    ],
 )
 def test_normalise(written: str, read: str) -> None:
     assert normalise_text(written) == read
+
+
+def test_characters_that_no_label_holds() -> None:
+    assert DEFAULT_CHARSET.never_in_labels() == []
+    assert Charset.from_text("가나АБВĐØ").never_in_labels() == []
+    assert Charset.from_text("ЙA-Äb1").never_in_labels() == ["Й", "-", "Ä", "b"]
 
 
 def test_fold() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lprnet.errors import LprnetError
+from lprnet_cli import main
 from training.synthetic import PlateGenerator, SyntheticPlate
 from training.synthetic.fonts import FontError, default_font_dirs, find_fonts
 from training.synthetic.spec import RegionError
@@ -178,3 +179,24 @@ def test_a_set_is_never_written_over(tmp_path: Path) -> None:
     recipe = SetRecipe(seed=0, regions=("DE",), photography=False, fonts_dir=None)
     with pytest.raises(LprnetError, match="not an empty folder"):
         write_set(tmp_path, 1, recipe, workers=1)
+
+
+def test_a_preview_of_no_kind_of_picture_is_told_before_plates_are_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen to fail: the whole set was drawn first."""
+    arguments = ["--count", "2", "--out", str(tmp_path / "set"), "--workers", "1"]
+    assert main(["synth", *arguments, "--preview", str(tmp_path / "p.txt")]) == 2
+    assert "p.txt: use a name that ends in .png or .jpg" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_sets_and_previews_that_cannot_be_written(tmp_path: Path) -> None:
+    recipe = SetRecipe(seed=0, regions=("DE",), photography=False, fonts_dir=None)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(LprnetError, match=r"cannot write .*: Not a directory"):
+        write_set(file / "set", 1, recipe, workers=1)
+    write_set(tmp_path / "set", 1, recipe, workers=1)
+    with pytest.raises(LprnetError, match=r"cannot write .*: File exists"):
+        write_preview(file / "sheet.png", tmp_path / "set", 1)

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from painted_sets import write_tao
 from torch import nn
 
+from lprnet_cli import main
 from training.config import ConfigError, TrainConfig
+from training.data.cache import CacheError
+from training.data.records import DatasetError
 from training.distributed import World
 from training.ema import WeightAverage
+from training.journal import Journal, JournalError
 from training.loop import Trainer, TrainingError
 from training.train import make_trainer
 
 CPU = World(0, 1, torch.device("cpu"))
 
 
-def trainer(folder: Path, *overrides: str, validation: list[str] | None = None) -> Trainer:
-    """The debug configuration, made even smaller."""
-    small = [
+def small(folder: Path) -> list[str]:
+    """Overrides that make the debug configuration even smaller."""
+    return [
         f"data.cache='{folder / 'cache'}'",
         "data.synthetic_plates=20",
         "optim.batch=4",
         "optim.amp=off",
         "network.options={ stem = 8, middle = 8, deep = 16, heads = 4 }",
     ]
-    config = TrainConfig.load("debug", [*small, *overrides], validation=validation)
+
+
+def trainer(folder: Path, *overrides: str, validation: list[str] | None = None) -> Trainer:
+    """A trainer of the `small` configuration."""
+    config = TrainConfig.load("debug", [*small(folder), *overrides], validation=validation)
     return make_trainer(config, folder / "run", CPU)
 
 
@@ -121,3 +131,72 @@ def test_validation_sets_of_one_name_are_told_apart(tmp_path: Path) -> None:
     names = [chosen.name for chosen in made.validation]
     assert len(set(names)) == 2
     assert all(parent in name for parent, name in zip(("eu", "us"), names, strict=True))
+
+
+def test_a_run_that_goes_on_says_that_it_starts_from_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen to fail: --init-from did nothing, without a word."""
+    first = trainer(tmp_path, "optim.steps=4")
+    first.train(stop_at=2)
+    weights = tmp_path / "other.pt"
+    shutil.copy(first.run / "last.pt", weights)
+
+    def again() -> str:
+        arguments = ["--run", str(first.run), "--init-from", str(weights)]
+        for override in [*small(tmp_path), "optim.steps=4"]:
+            arguments += ["--set", override]
+        assert main(["train", "--config", "debug", *arguments]) == 0
+        return capsys.readouterr().out
+
+    out = again()
+    assert "own last.pt at step 2; --init-from has no effect" in out
+    assert "finished" not in out
+    assert "the run is finished, all 4 steps were done before" in again()
+
+
+def test_no_plates_are_drawn_for_a_run_that_is_finished(tmp_path: Path) -> None:
+    made = trainer(tmp_path, "optim.steps=4")
+    made.step = 4
+    made.train()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_row_of_a_manifest_without_its_picture(tmp_path: Path) -> None:
+    """Seen to fail: training ended in a traceback."""
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "manifest.tsv").write_text("file\ttext\nlost.png\tA1\n")
+    config = TrainConfig.load("debug", [*small(tmp_path), "data.real_share=1.0"], train=[str(root)])
+    with pytest.raises(DatasetError, match=r"lost\.png: No such file or directory; `lprnet data"):
+        make_trainer(config, tmp_path / "run", CPU)
+
+
+@pytest.mark.parametrize("below", ["", "deeper/run"])
+def test_a_run_that_is_a_file(
+    below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen to fail: a traceback."""
+    file = tmp_path / "file"
+    file.touch()
+    arguments = ["--config", "debug", "--run", str(file / below)]
+    assert main(["train", *arguments, "--set", f"data.cache={tmp_path / 'cache'}"]) == 2
+    assert f"{file} is a file: name another --run" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_journal_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").mkdir()
+    with pytest.raises(JournalError, match="Is a directory: name another --run"):
+        Journal(tmp_path, enabled=True, tensorboard=False)
+
+
+@pytest.mark.parametrize("real_share", [0.0, 1.0])
+def test_a_cache_that_cannot_be_written(real_share: float, tmp_path: Path) -> None:
+    """Seen to fail: both kinds of pictures ended in a traceback."""
+    (tmp_path / "cache").touch()
+    root = write_tao(tmp_path / "set", {"a": ("A1", "A1")})
+    overrides = [*small(tmp_path), f"data.real_share={real_share}", "optim.steps=1"]
+    config = TrainConfig.load("debug", overrides, train=[str(root)])
+    with pytest.raises(CacheError, match=r"cannot use the cache .*--set data\.cache=DIR"):
+        make_trainer(config, tmp_path / "run", CPU).train()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lprnet.charset import DEFAULT_CHARSET, TAO_US_CHARSET, Charset
 from lprnet.plate_spec import DEFAULT_SPEC, PlateSpec
 from training.augment import (
     DEFAULT_AUGMENTATION,
@@ -20,12 +21,13 @@ from training.augment import (
     photograph,
     view_transform,
 )
-from training.config import CONFIGS, ConfigError, DataSection, OptimSection, TrainConfig
+from training.config import _RANGES, CONFIGS, ConfigError, DataSection, OptimSection, TrainConfig
 from training.data.batches import outer_points, sampling_weights
-from training.data.pool import SyntheticPool
+from training.data.pool import SyntheticPool, generator_revision
 from training.data.records import Record
 from training.losses import FRAME_IGNORED, ctc_loss, frame_loss, frame_targets
 from training.schedule import frame_loss_weight, learning_rate
+from training.synthetic.spec import RegionError
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda p: p.stem)
@@ -48,6 +50,26 @@ def test_every_shipped_config_loads(path: Path) -> None:
         (["optim.amp=fp8"], "auto, bf16 or off"),
         (["steps"], "section.key=value"),
         (["data.real_share=0.5"], "data.train is empty"),
+        (["log.evaluate_every=0"], "log.evaluate_every must be at least 1, not 0"),
+        (["log.checkpoint_every=0"], "at least 1"),
+        (["data.synthetic_refresh_steps=0"], "at least 1"),
+        (["data.synthetic_plates=0"], "at least 1"),
+        (["data.synthetic_generations=0"], "at least 1"),
+        (["optim.workers=-1"], "optim.workers must be within 0..1024, not -1"),
+        (["optim.threads=-1"], "optim.threads must be within"),
+        (["seed=-1"], "seed must be within 0"),
+        (["optim.learning_rate=nan"], "learning_rate must be at least 0, not nan"),
+        (["optim.learning_rate=inf"], "learning_rate must be at least 0, not inf"),
+        (["augment.rotation_deg=-1"], "augment.rotation_deg must be within 0..45"),
+        (["augment.margin_tight=0.5"], "margin_tight must not be above"),
+        (["seed.x=1"], "seed is no section, it is set to 1"),
+        (["data=5", "data.balance=1"], "data is no section"),
+        (["data.train=[1]"], "data.train must be a list of str.*and 1 is no str"),
+        (["data.train=some/set"], "data.train must be a list of str"),
+        (
+            ["network.characters=123456"],
+            """must be str, not 123456.*--set 'network.characters="TEXT"'""",
+        ),
     ],
 )
 def test_bad_overrides(overrides: list[str], words: str) -> None:
@@ -55,9 +77,42 @@ def test_bad_overrides(overrides: list[str], words: str) -> None:
         TrainConfig.load("debug", overrides)
 
 
+def test_every_number_has_bounds() -> None:
+    numbers = {
+        f"{section.name}.{key}" if isinstance(value, dict) else section.name
+        for section in dataclasses.fields(TrainConfig)
+        for value in [TrainConfig.load("debug").to_dict()[section.name]]
+        for key, entry in (value.items() if isinstance(value, dict) else [("", value)])
+        if type(entry) in (int, float)
+    }
+    assert numbers == set(_RANGES)
+
+
+def test_sets_beside_a_section_that_is_none() -> None:
+    with pytest.raises(ConfigError, match="--train: data is no section"):
+        TrainConfig.load("debug", ["data=5"], train=["some/set"])
+
+
+def test_config_files_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(b"seed = 1 # \xff")
+    with pytest.raises(ConfigError, match=r"c\.toml is not UTF-8 text"):
+        TrainConfig.load(str(path))
+    path.write_bytes(b"\xef\xbb\xbfseed = 3\n[data]\nreal_share = 0.0")  # a Windows editor's mark
+    assert TrainConfig.load(str(path)).seed == 3
+
+
 def test_unknown_config_names_the_known() -> None:
     with pytest.raises(ConfigError, match="debug"):
         TrainConfig.load("nosuch")
+
+
+def test_characters_that_cannot_be_learnt_are_refused() -> None:
+    """Seen to fail: they took part in training and could never be read."""
+    korean = TrainConfig.load("debug", ["network.characters='0123456789가나'"])
+    assert len(korean.spec().charset) == 12
+    with pytest.raises(ConfigError, match=r"no label holds Й - Ä b, since .*: leave them out"):
+        TrainConfig.load("debug", ["network.characters='01AЙ-Äb'"]).spec()
 
 
 def test_overrides_are_typed() -> None:
@@ -192,7 +247,7 @@ def test_regions_that_begin_alike_share_no_plates(tmp_path: Path) -> None:
 
     def folder(*regions: str) -> Path:
         data = DataSection(synthetic_regions=list(regions), cache=str(tmp_path))
-        return SyntheticPool(data, seed=1, revision="r")._path(0)
+        return SyntheticPool(data, DEFAULT_CHARSET, seed=1, revision="r")._path(0)
 
     states = [f"US-{letter}A" for letter in "CGILMPVW"] * 7
     assert folder(*states, "US-DC") == folder(*states, "US-DC")
@@ -211,10 +266,57 @@ def test_runs_that_share_plates_leave_each_other_theirs(tmp_path: Path) -> None:
         synthetic_photography=0.0,
         cache=str(tmp_path),
     )
-    ahead, behind = (SyntheticPool(data, seed=1, revision="r") for _ in range(2))
+    ahead, behind = (SyntheticPool(data, DEFAULT_CHARSET, 1, revision="r") for _ in range(2))
     behind.ensure(0)
     ahead.ensure(3)
     assert len(behind.generations(0)[0]) == 2
     behind.ensure(3)
     assert not behind._path(0).exists()
     assert behind.generations(3)[0][0].text == ahead.generations(3)[0][0].text
+
+
+def test_plates_that_the_charset_cannot_write_are_drawn_again(tmp_path: Path) -> None:
+    """Seen to fail: the letter O reached the trainer, which ended in a data process."""
+    data = DataSection(
+        synthetic_regions=["GB"],
+        synthetic_plates=30,
+        synthetic_generations=1,
+        synthetic_photography=0.0,
+        cache=str(tmp_path),
+    )
+
+    def texts(charset: Charset) -> list[str]:
+        pool = SyntheticPool(data, charset, seed=1, revision="r")
+        pool.ensure(0)
+        (plates,) = pool.generations(0)
+        return [plates[i].text for i in range(len(plates))]
+
+    every, without = texts(DEFAULT_CHARSET), texts(TAO_US_CHARSET)
+    assert any("O" in text for text in every)
+    assert not any("O" in text for text in without)
+    for old, new in zip(every, without, strict=True):
+        assert old == new or "O" in old
+
+
+def test_a_charset_that_can_write_no_drawn_plate_is_told_at_once(tmp_path: Path) -> None:
+    data = DataSection(synthetic_regions=["GB"], cache=str(tmp_path))
+    with pytest.raises(RegionError, match=r"can write 0 of .*real_share=1\.0.*other regions"):
+        SyntheticPool(data, Charset.from_text("0123456789"), seed=1, revision="r")
+    assert not any(tmp_path.iterdir())
+
+
+def test_plates_of_other_fonts_are_other_plates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail: a font that was replaced left yesterday's plates in use."""
+
+    def revision(folder: str, name: str, content: bytes) -> str:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(content)
+        monkeypatch.setenv("LPRNET_FONTS", str(tmp_path / folder))
+        return generator_revision()
+
+    first = revision("a", "die.otf", b"one")
+    assert revision("b", "die.otf", b"one") == first
+    assert revision("c", "die.otf", b"two") != first
+    assert revision("d", "other.otf", b"one") != first

@@ -18,18 +18,33 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from lprnet.errors import ImageError
+from lprnet.errors import ImageError, LprnetError
 from lprnet.image import UInt8Array, decode_image
-from training.data.records import DatasetError, Record
+from training.data.records import Record, unreadable
 
 MAX_SIDE_PX = 320
 """Longer crops are shrunk: three times the network's width is all that it can use."""
 
 
+class CacheError(LprnetError):
+    """A cache of pictures, real or drawn, that cannot be used."""
+
+
+def unusable(folder: Path, error: OSError) -> CacheError:
+    """What to raise where a file of a cache cannot be read or written."""
+    return CacheError(
+        f"cannot use the cache {folder}: {error.strerror or error}: name another folder with "
+        "--set data.cache=DIR"
+    )
+
+
 def _digest(records: Sequence[Record]) -> str:
     hasher = hashlib.sha256(f"v1 {MAX_SIDE_PX}".encode())
     for record in records:
-        status = record.path.stat()
+        try:
+            status = record.path.stat()
+        except OSError as error:
+            raise unreadable(record.path, error) from error
         hasher.update(f"{record.path.resolve()}|{status.st_size}|{status.st_mtime_ns}\n".encode())
     return hasher.hexdigest()[:16]
 
@@ -51,12 +66,16 @@ class CropCache:
 
     Raises:
         DatasetError: when a picture cannot be read.
+        CacheError: when the cache cannot be read or written.
     """
 
     def __init__(self, records: Sequence[Record], folder: Path) -> None:
         self.path = folder.expanduser() / f"crops-{_digest(records)}"
-        if not (self.path / "index.npz").is_file():
-            self._make(records)
+        try:
+            if not (self.path / "index.npz").is_file():
+                self._make(records)
+        except OSError as error:
+            raise unusable(folder, error) from error
         self._open()
 
     def _open(self) -> None:
@@ -90,9 +109,7 @@ class CropCache:
                 try:
                     image = _shrink(decode_image(record.path.read_bytes()))
                 except (OSError, ImageError) as error:
-                    raise DatasetError(
-                        f"{record.path}: {error}; `lprnet data check` lists all such files"
-                    ) from error
+                    raise unreadable(record.path, error) from error
                 offset.append(at)
                 shape.append(image.shape[:2])
                 at += file.write(image.tobytes())

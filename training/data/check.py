@@ -15,7 +15,7 @@ from lprnet.errors import ImageError
 from lprnet.image import decode_image
 from lprnet.plate_spec import PlateSpec
 from training.data.duplicates import Fingerprint, fingerprint
-from training.data.records import Record
+from training.data.records import LabelFault, Record
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class SetFacts:
         unknown: character outside the charset -> records that hold it.
         infeasible: records whose text needs more time steps than the network has.
         orphans: label files that no picture goes with.
+        label_faults: pictures whose label file is missing, unreadable or shared.
         lengths: text length -> records.
         regions, sources: name -> records; "" = unknown.
         two_lines, untrusted: how many.
@@ -57,6 +58,7 @@ class SetFacts:
     unknown: dict[str, tuple[Record, ...]]
     infeasible: tuple[Record, ...]
     orphans: tuple[Path, ...]
+    label_faults: tuple[LabelFault, ...]
     lengths: dict[int, int]
     regions: dict[str, int]
     sources: dict[str, int]
@@ -74,11 +76,25 @@ class SetFacts:
             + len(unknown)
             + len(self.infeasible)
             + len(self.orphans)
+            + len(self.label_faults)
         )
 
 
-def check_set(name: str, root: Path, records: Sequence[Record], spec: PlateSpec) -> SetFacts:
-    """Read every picture and label of a set."""
+def check_set(
+    name: str,
+    root: Path,
+    records: Sequence[Record],
+    spec: PlateSpec,
+    label_faults: Sequence[LabelFault] = (),
+) -> SetFacts:
+    """Read every picture and label of a set.
+
+    Args:
+        name: as reports call it.
+        root: its folder.
+        records, label_faults: what was read of it, see `read_with_faults`.
+        spec: what the network can write.
+    """
     digests: list[str] = []
     fingerprints: list[Fingerprint | None] = []
     unreadable = []
@@ -94,6 +110,7 @@ def check_set(name: str, root: Path, records: Sequence[Record], spec: PlateSpec)
             unreadable.append((record, str(error)))
         digests.append(digest)
         fingerprints.append(look)
+    pictures = [record.path for record in records] + [fault.picture for fault in label_faults]
     unknown: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         for character in spec.charset.unknown(record.text):
@@ -107,7 +124,8 @@ def check_set(name: str, root: Path, records: Sequence[Record], spec: PlateSpec)
         empty=tuple(r for r in records if not r.text),
         unknown={c: tuple(found) for c, found in sorted(unknown.items())},
         infeasible=tuple(r for r in records if spec.min_time_steps(r.text) > spec.time_steps),
-        orphans=tuple(_orphans(root, records)),
+        orphans=tuple(_orphans(root, pictures)),
+        label_faults=tuple(label_faults),
         lengths=dict(sorted(Counter(len(r.text) for r in records).items())),
         regions=dict(Counter(r.region for r in records).most_common()),
         sources=dict(Counter(r.source for r in records).most_common()),
@@ -117,9 +135,9 @@ def check_set(name: str, root: Path, records: Sequence[Record], spec: PlateSpec)
     )
 
 
-def _orphans(root: Path, records: Sequence[Record]) -> list[Path]:
+def _orphans(root: Path, pictures: Sequence[Path]) -> list[Path]:
     """Labels that lost their picture, in the layouts that keep labels in files."""
-    stems = {(record.path.parent.parent, record.path.stem) for record in records}
+    stems = {(picture.parent.parent, picture.stem) for picture in pictures}
     return [
         label
         for pattern in ("label/*.txt", "ann/*.json", "*/ann/*.json")

@@ -32,6 +32,10 @@ def set_lines(facts: SetFacts) -> Iterator[str]:
         yield f"  unreadable: {record.path}: {reason}"
     if len(facts.unreadable) > SHOWN:
         yield f"  unreadable: and {len(facts.unreadable) - SHOWN} more"
+    for fault in facts.label_faults[:SHOWN]:
+        yield f"  label: {fault.picture.name}: {fault.reason}"
+    if len(facts.label_faults) > SHOWN:
+        yield f"  label: and {len(facts.label_faults) - SHOWN} more"
     if facts.empty:
         yield f"  without text: {len(facts.empty)}: {_some(facts.empty)}"
     for character, records in facts.unknown.items():

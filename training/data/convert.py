@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +23,35 @@ _COLUMNS = ("file", "text", "region", "source", "two_line_guess", "label_kind")
 def convert_to_tao(records: Sequence[Record], out: Path, charset: Charset) -> None:
     """Write image/, label/, characters.txt (TAO) and manifest.tsv (regions, sources, lines).
 
-    JPEG and PNG files are copied as they are; others become PNG.
+    JPEG and PNG files are copied as they are; others become PNG. `out` holds all of the set or,
+    where something fails, nothing.
 
     Raises:
-        DatasetError: when `out` holds something already, or a picture cannot be read.
+        DatasetError: when `out` holds something already, a picture cannot be read or the set
+            cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DatasetError(f"{out} is not an empty folder: name a new one")
+    place = out.resolve()  # "." has no name
+    staged = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    try:
+        _write(records, staged, charset)
+        _publish(staged, place)
+    except OSError as error:
+        raise DatasetError(f"cannot write {out}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _publish(staged: Path, out: Path) -> None:
+    if not out.exists():
+        staged.replace(out)
+        return
+    for part in sorted(staged.iterdir()):  # the empty folder may be somebody's working directory
+        shutil.move(part, out / part.name)
+
+
+def _write(records: Sequence[Record], out: Path, charset: Charset) -> None:
     (out / "image").mkdir(parents=True)
     (out / "label").mkdir()
     taken: set[str] = set()

@@ -1,8 +1,9 @@
 """Synthetic plates on disk, a generation at a time, rendered ahead of the trainer.
 
-Generation g holds the plates of seeds (seed, g, 0..n-1), so it is the same whenever and wherever
-it is rendered, and runs of one seed may share it. Step s draws from the newest `generations` ones
-up to s // refresh_steps: a killed run resumes with exactly the plates it would have seen.
+Generation g holds the plates of seeds (seed, g, 0..n-1), drawn again where the charset cannot write
+them, so it is the same whenever and wherever it is rendered, and runs of one seed may share it.
+Step s draws from the newest `generations` ones up to s // refresh_steps: a killed run resumes with
+exactly the plates it would have seen.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from lprnet.charset import Charset
 from lprnet.contract import MAX_CHARACTERS
 from lprnet.image import UInt8Array
 from training.config import DataSection
+from training.data.cache import unusable
 from training.synthetic import PlateGenerator
+from training.synthetic.fonts import FontError, FontLibrary
+from training.synthetic.generator import undrawable
+from training.synthetic.spec import load_families
 
 LONG_NAME: Final = 40
 """Characters of a list of regions that still stand in a folder's name."""
@@ -77,9 +83,28 @@ class Generation:
         )
 
 
-def render_generation(path: Path, data: DataSection, seed: int, number: int) -> None:
-    """Render generation `number` into `path`, which appears only when complete."""
-    generator = PlateGenerator(regions=data.synthetic_regions or None)
+def _generator(data: DataSection, charset: Charset) -> PlateGenerator:
+    return PlateGenerator(regions=data.synthetic_regions or None, charset=charset)
+
+
+def render_generation(
+    path: Path, data: DataSection, charset: Charset, seed: int, number: int
+) -> None:
+    """Render generation `number` into `path`, which appears only when complete.
+
+    Raises:
+        CacheError: when it cannot be written.
+    """
+    generator = _generator(data, charset)
+    try:
+        _render(generator, path, data, seed, number)
+    except OSError as error:
+        raise unusable(path.parent, error) from error
+
+
+def _render(
+    generator: PlateGenerator, path: Path, data: DataSection, seed: int, number: int
+) -> None:
     count = data.synthetic_plates
     staged = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(staged, ignore_errors=True)
@@ -125,9 +150,11 @@ def render_generation(path: Path, data: DataSection, seed: int, number: int) -> 
             raise
 
 
-def _render_in_background(path: Path, data: DataSection, seed: int, number: int) -> None:
+def _render_in_background(
+    path: Path, data: DataSection, charset: Charset, seed: int, number: int
+) -> None:
     os.nice(5)  # the next generation must not slow the present step
-    render_generation(path, data, seed, number)
+    render_generation(path, data, charset, seed, number)
 
 
 class SyntheticPool:
@@ -135,13 +162,21 @@ class SyntheticPool:
 
     Args:
         data: sizes and cache folder.
+        charset: what the network can write; plates hold nothing else.
         seed: the run's seed.
         revision: digest of the generator's sources and fonts, so that an edited generator
             does not serve yesterday's plates.
+
+    Raises:
+        RegionError: when the charset can write hardly any plate of the regions.
     """
 
-    def __init__(self, data: DataSection, seed: int, revision: str) -> None:
+    def __init__(self, data: DataSection, charset: Charset, seed: int, revision: str) -> None:
+        missing = undrawable(charset)
+        if missing:
+            _generator(data, charset)  # a charset that fits no plate is told before the work
         self._data = data
+        self._charset = charset
         self._seed = seed
         regions = "-".join(data.synthetic_regions) or "all"
         if len(regions) > LONG_NAME:  # cut off, two lists that begin alike would share plates
@@ -150,6 +185,8 @@ class SyntheticPool:
         self._folder = Path(data.cache).expanduser() / "synthetic"
         share = f"{data.synthetic_photography:g}"
         self._name = f"{revision}-{regions}-{data.synthetic_plates}-{share}-{seed}"
+        if missing:  # charsets that can write all of A-Z and 0-9 share plates
+            self._name += f"-without{missing}"
         self._open: dict[int, Generation] = {}
         self._held: dict[int, int] = {}  # generation -> its folder, open and locked
         self._renderer: multiprocessing.process.BaseProcess | None = None
@@ -160,6 +197,10 @@ class SyntheticPool:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{self._name}-{number:04d}"
+
+    def _recipe(self, number: int) -> tuple[DataSection, Charset, int, int]:
+        """What decides the plates of a generation."""
+        return self._data, self._charset, self._seed, number
 
     def numbers_at(self, step: int) -> range:
         """Generations that step `step` draws from."""
@@ -173,14 +214,14 @@ class SyntheticPool:
                 if self._renderer is not None:
                     self._renderer.join()
                 if not self._path(number).is_dir():
-                    render_generation(self._path(number), self._data, self._seed, number)
+                    render_generation(self._path(number), *self._recipe(number))
         upcoming = self.numbers_at(step).stop
         busy = self._renderer is not None and self._renderer.is_alive()
         if not self._hold(upcoming) and not busy:
             context = multiprocessing.get_context("spawn")
             self._renderer = context.Process(
                 target=_render_in_background,
-                args=(self._path(upcoming), self._data, self._seed, upcoming),
+                args=(self._path(upcoming), *self._recipe(upcoming)),
                 daemon=True,
             )
             self._renderer.start()
@@ -193,8 +234,10 @@ class SyntheticPool:
             return True
         try:
             folder = os.open(self._path(number), os.O_RDONLY)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # rendering tells of the latter
             return False
+        except OSError as error:
+            raise unusable(self._folder, error) from error
         fcntl.flock(folder, fcntl.LOCK_SH)
         try:
             removed = not os.path.samestat(os.fstat(folder), self._path(number).stat())
@@ -236,7 +279,11 @@ class SyntheticPool:
 
 
 def generator_revision() -> str:
-    """Digest of the generator's sources and region files, 12 hexadecimal digits."""
+    """Digest of the generator's sources, region files and fonts, 12 hexadecimal digits.
+
+    Raises:
+        FontError: when there are no fonts, or one cannot be read.
+    """
     import training.synthetic
 
     folder = Path(training.synthetic.__file__).parent
@@ -245,4 +292,10 @@ def generator_revision() -> str:
         if path.suffix in (".py", ".toml"):
             hasher.update(path.relative_to(folder).as_posix().encode())
             hasher.update(path.read_bytes())
+    for font in sorted(FontLibrary(load_families()).files, key=lambda path: path.name):
+        hasher.update(font.name.encode())  # not its folder: the same fonts may lie elsewhere
+        try:
+            hasher.update(font.read_bytes())
+        except OSError as error:
+            raise FontError(f"cannot read font {font}: {error.strerror}") from error
     return hasher.hexdigest()[:12]

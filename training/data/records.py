@@ -14,11 +14,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lprnet.charset import normalise_text
-from lprnet.errors import LprnetError
+from lprnet.errors import ImageError, LprnetError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 SPLITS = ("train", "val", "test")
@@ -49,12 +50,42 @@ class Record:
     trusted: bool = True
 
 
+@dataclass(frozen=True)
+class LabelFault:
+    """A picture whose label file is missing, cannot be read or is another picture's, too."""
+
+    picture: Path
+    reason: str
+
+
+def unreadable(path: Path, error: OSError | ImageError) -> DatasetError:
+    """What to raise for a picture that cannot be read."""
+    reason = error.strerror if isinstance(error, OSError) else error
+    return DatasetError(f"{path}: {reason}; `lprnet data check` lists all such files")
+
+
 def read_set(root: Path) -> list[Record]:
     """Records of a labelled set, in file order of its layout.
 
     Raises:
         DatasetError: when the folder is missing, of no known layout, empty or inconsistent.
     """
+    return _read_set(root, None)
+
+
+def read_with_faults(root: Path) -> tuple[list[Record], list[LabelFault]]:
+    """What of a set can be read, and the label files that are at fault.
+
+    Raises:
+        DatasetError: when the folder is missing, of no known layout or empty, or its manifest
+            cannot be read.
+    """
+    faults: list[LabelFault] = []
+    return _read_set(root, faults), faults
+
+
+def _read_set(root: Path, faults: list[LabelFault] | None) -> list[Record]:
+    """Records of a set; label files at fault go to `faults`, or are raised where it is None."""
     if not root.is_dir():
         raise DatasetError(f"{root} is no folder: name a labelled set (TAO, nomeroff, manifest)")
     source = _set_name(root)
@@ -62,14 +93,14 @@ def read_set(root: Path) -> list[Record]:
     if (root / "manifest.tsv").is_file():
         records = _manifest(root, source)
     elif (root / "label").is_dir():
-        records = _tao(root, source)
+        records = _tao(root, source, faults)
     elif (root / "ann").is_dir():
-        records = _nomeroff(root, source)
+        records = _nomeroff(root, source, faults)
     elif parts:
-        records = [record for part in parts for record in _nomeroff(part, source)]
+        records = [record for part in parts for record in _nomeroff(part, source, faults)]
     else:
         records = _folder(root, source)
-    if not records:
+    if not records and not faults:
         raise DatasetError(
             f"{root} holds no labelled picture: expected manifest.tsv, image/ + label/, "
             "img/ + ann/ or files named TEXT.jpg"
@@ -143,30 +174,66 @@ def _pictures(folder: Path) -> list[Path]:
     )
 
 
-def _labelled(pictures: list[Path], labels: Path, suffix: str) -> list[tuple[Path, Path]]:
-    """Pictures with the label file of the same stem; every picture must have one."""
+def _labelled(
+    pictures: list[Path],
+    labels: Path,
+    suffix: str,
+    read: Callable[[Path, Path], Record],
+    faults: list[LabelFault] | None,
+) -> list[Record]:
+    """Records of pictures and the label files of the same stem; every picture must have one."""
     pairs = [(path, labels / f"{path.stem}{suffix}") for path in pictures]
-    lacking = [path.name for path, label in pairs if not label.is_file()]
+    lacking = [path for path, label in pairs if not label.is_file()]
+    if faults is None:
+        _require_none(lacking, len(pairs), labels, suffix)
+        return [read(path, label) for path, label in pairs]
+    faults += [LabelFault(path, f"no {path.stem}{suffix} in {labels}") for path in lacking]
+    absent = set(lacking)
+    labelled = [pair for pair in pairs if pair[0] not in absent]
+    faults += _shared(labelled)
+    records = []
+    for path, label in labelled:
+        try:
+            records.append(read(path, label))
+        except DatasetError as error:
+            faults.append(LabelFault(path, str(error)))
+    return records
+
+
+def _require_none(lacking: list[Path], total: int, labels: Path, suffix: str) -> None:
     if lacking:
+        names = ", ".join(path.name for path in lacking[:3])
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise DatasetError(
-            f"{len(lacking)} of {len(pairs)} pictures have no {suffix} of the same name in "
-            f"{labels}: {', '.join(lacking[:3])}{more}"
+            f"{len(lacking)} of {total} pictures have no {suffix} of the same name in "
+            f"{labels}: {names}{more}"
         )
-    return pairs
 
 
-def _tao(root: Path, source: str) -> list[Record]:
-    pairs = _labelled(_pictures(root / "image"), root / "label", ".txt")
+def _shared(pairs: list[tuple[Path, Path]]) -> list[LabelFault]:
+    """One fault for each label file that several pictures go with: whose it is, nobody knows."""
+    pictures: dict[Path, list[Path]] = {}
+    for path, label in pairs:
+        pictures.setdefault(label, []).append(path)
     return [
-        Record(path, normalise_text(_read_text(label)), region="", source=source)
-        for path, label in pairs
+        LabelFault(first, f"shares {label.name} with {', '.join(path.name for path in others)}")
+        for label, (first, *others) in pictures.items()
+        if others
     ]
 
 
-def _nomeroff(root: Path, source: str) -> list[Record]:
-    pairs = _labelled(_pictures(root / "img"), root / "ann", ".json")
-    return [_annotated(path, annotation, source) for path, annotation in pairs]
+def _tao(root: Path, source: str, faults: list[LabelFault] | None) -> list[Record]:
+    def read(path: Path, label: Path) -> Record:
+        return Record(path, normalise_text(_read_text(label)), region="", source=source)
+
+    return _labelled(_pictures(root / "image"), root / "label", ".txt", read, faults)
+
+
+def _nomeroff(root: Path, source: str, faults: list[LabelFault] | None) -> list[Record]:
+    def read(path: Path, annotation: Path) -> Record:
+        return _annotated(path, annotation, source)
+
+    return _labelled(_pictures(root / "img"), root / "ann", ".json", read, faults)
 
 
 def _annotated(path: Path, annotation: Path, source: str) -> Record:

@@ -51,11 +51,16 @@ class SmallConfig:
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> SmallConfig:
-        """Defaults with `options` on top. Raises LprnetError for unknown names."""
+        """Defaults with `options` on top.
+
+        Raises:
+            LprnetError: for unknown names and values that make no network.
+        """
         unknown = set(options) - {f.name for f in fields(cls)}
         if unknown:
             raise LprnetError(f"network small has no options {sorted(unknown)}")
         config = cls(**options)
+        config._check_values()
         if config.deep % config.heads:
             raise LprnetError(
                 f"network small: deep={config.deep} is no multiple of heads={config.heads}"
@@ -63,6 +68,19 @@ class SmallConfig:
         if config.reach % 2 == 0:
             raise LprnetError(f"network small: reach={config.reach} must be odd")
         return config
+
+    def _check_values(self) -> None:
+        for name, value in vars(self).items():
+            if name == "dropout":
+                if type(value) not in (int, float) or not 0 <= value < 1:
+                    raise LprnetError(f"network small: dropout must be in 0..1, not {value!r}")
+                continue
+            least = 0 if name == "context" or name.endswith("_blocks") else 1
+            if type(value) is not int or value < least:
+                raise LprnetError(
+                    f"network small: {name} must be a whole number of at least {least}, "
+                    f"not {value!r}"
+                )
 
 
 def _conv_bn(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lprnet.errors import LprnetError
 from training.synthetic.benchmark import measure
-from training.synthetic.writer import SetRecipe, write_preview, write_set
+from training.synthetic.writer import SetRecipe, require_picture_name, write_preview, write_set
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.out is None:
         raise LprnetError("name a folder with --out (or use --benchmark)")
+    if args.preview is not None:
+        require_picture_name(args.preview)
     recipe = SetRecipe(args.seed, regions, not args.flat, args.fonts)
     write_set(args.out, args.count, recipe, args.workers)
     print(f"{args.count} plates in {args.out}")

@@ -92,6 +92,11 @@ class FontLibrary:
         self._ratios: dict[tuple[Path, str], float] = {}
         self._inks: dict[tuple[Path, str], Array] = {}
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every font file that plates may be drawn with."""
+        return self._all
+
     def fonts(self, family: str) -> tuple[Path, ...]:
         """Files of a family, else of its stand-in, else all fonts."""
         for name in (family, _STAND_INS.get(family, family)):

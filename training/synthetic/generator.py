@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
+from typing import Final
 
 import numpy as np
 
+from lprnet.charset import DEFAULT_CHARSET, Charset
 from training.synthetic.fonts import FontLibrary
 from training.synthetic.grammar import Token, expand, parse, text_of
 from training.synthetic.photo import photograph
@@ -23,6 +25,12 @@ from training.synthetic.spec import (
 )
 
 DEFAULT_MIX: Mapping[str, float] = {"europe": 0.55, "us": 0.25, "rest": 0.20}
+_PROBES: Final = 1_000
+"""Serials drawn to see whether a charset can write the plates of a choice of regions."""
+_MIN_WRITABLE: Final = 10
+"""Of those; with fewer, one plate would take hundreds of draws and all would look alike."""
+_MAX_DRAWS: Final = 10_000
+"""Serials drawn for one plate: far beyond any that `_MIN_WRITABLE` leaves to chance."""
 
 
 class PlateGenerator:
@@ -33,9 +41,11 @@ class PlateGenerator:
         regions: codes to draw from, default all. "US" stands for all US states.
         photography: whether `sample` runs the photographic stage (camera geometry and sensor).
         mix: share of each group (europe, us, rest); inside a group each region file's own weight.
+        charset: plates that it cannot write are drawn again; None = every plate is wanted.
 
     Raises:
-        FontError: no fonts. RegionError: an unknown region code or group.
+        FontError: no fonts. RegionError: an unknown region code or group, or a charset that can
+            write hardly any plate of the regions.
     """
 
     def __init__(
@@ -44,6 +54,7 @@ class PlateGenerator:
         regions: Sequence[str] | None = None,
         photography: bool = True,
         mix: Mapping[str, float] | None = None,
+        charset: Charset | None = None,
     ) -> None:
         self.photography = photography
         families = load_families()
@@ -52,6 +63,9 @@ class PlateGenerator:
         self._weights = _mixed(self._regions, DEFAULT_MIX if mix is None else mix)
         self._codes = list(self._weights)
         self._shares = list(self._weights.values())
+        self._missing = frozenset(() if charset is None else undrawable(charset))
+        if self._missing:
+            self._require_writable()
 
     @property
     def region_weights(self) -> dict[str, float]:
@@ -71,21 +85,43 @@ class PlateGenerator:
             region: a region code, default drawn by weight.
 
         Raises:
-            RegionError: a region that this generator does not have.
+            RegionError: a region that this generator does not have, or one whose plates the
+                charset cannot write.
         """
-        rnd = Random(int(rng.integers(2**63)))
-        if region is None:
-            region = rnd.choices(self._codes, self._shares)[0]
-        if region not in self._regions:
+        if region is not None and region not in self._regions:
             raise RegionError(f"unknown region {region!r}: have {', '.join(sorted(self._regions))}")
-        entry = self._regions[region]
-        names = {name: style.weight for name, style in entry.styles.items()}
-        style_name = pick(rnd, names)
-        return self._render(rnd, entry, style_name)
+        rnd = Random(int(rng.integers(2**63)))
+        for _ in range(_MAX_DRAWS):
+            entry, style_name, tokens = self._draw(rnd, region)
+            if self._writable(tokens):
+                return self._render(rnd, entry, style_name, tokens)
+        raise RegionError(f"the charset can write no plate of {region or 'these regions'}")
 
-    def _render(self, rnd: Random, region: Region, style_name: str) -> SyntheticPlate:
+    def _draw(self, rnd: Random, code: str | None) -> tuple[Region, str, list[Token]]:
+        """Region, name of the style and serial of one plate: all but its picture."""
+        if code is None:
+            code = rnd.choices(self._codes, self._shares)[0]
+        region = self._regions[code]
+        style_name = pick(rnd, {name: style.weight for name, style in region.styles.items()})
+        return region, style_name, draw_serial(region, region.styles[style_name], rnd)
+
+    def _writable(self, tokens: Sequence[Token]) -> bool:
+        return self._missing.isdisjoint(text_of(tokens))
+
+    def _require_writable(self) -> None:
+        rnd = Random(0)
+        writable = sum(self._writable(self._draw(rnd, None)[2]) for _ in range(_PROBES))
+        if writable < _MIN_WRITABLE:
+            raise RegionError(
+                f"a charset without {''.join(sorted(self._missing))} can write {writable} of "
+                f"{_PROBES:,} drawn plates: set data.real_share=1.0, or choose other regions "
+                "(data.synthetic_regions)"
+            )
+
+    def _render(
+        self, rnd: Random, region: Region, style_name: str, tokens: list[Token]
+    ) -> SyntheticPlate:
         style = region.styles[style_name]
-        tokens = draw_serial(region, style, rnd)
         flat = render_flat(rnd, region, style, tokens, self._library)
         image, boxes, quad = flat.image, flat.boxes, flat.quad
         if self.photography:
@@ -101,6 +137,11 @@ class PlateGenerator:
             char_rows=rows,
             plate_quad=quad,
         )
+
+
+def undrawable(charset: Charset) -> str:
+    """Characters of drawn plates that a charset cannot write; drawn plates hold A-Z and 0-9."""
+    return "".join(c for c in DEFAULT_CHARSET.characters if c not in charset)
 
 
 def draw_serial(region: Region, style: Style, rnd: Random) -> list[Token]:

@@ -59,8 +59,11 @@ def write_set(out: Path, count: int, recipe: SetRecipe, workers: int) -> None:
     _generator(recipe)  # bad fonts or regions are told before any file is made
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LprnetError(f"{out} exists and is not an empty folder: name a new one")
-    (out / "image").mkdir(parents=True)
-    (out / "label").mkdir()
+    try:
+        (out / "image").mkdir(parents=True)
+        (out / "label").mkdir()
+    except OSError as error:
+        raise LprnetError(f"cannot write {out}: {error.strerror}") from error
     jobs = ((out, recipe, number) for number in range(count))
     with (out / "manifest.tsv").open("w", encoding="utf-8") as manifest:
         manifest.write("\t".join(MANIFEST_COLUMNS) + "\n")
@@ -91,8 +94,23 @@ def _write_one(job: tuple[Path, SetRecipe, int]) -> Sequence[str]:
     return (f"image/{name}.jpg", plate.text, plate.region, "synthetic", two_lines, plate.style)
 
 
+def require_picture_name(path: Path) -> None:
+    """See before plates are drawn that a preview can be written under its name.
+
+    Raises:
+        LprnetError: when it names no kind of picture.
+    """
+    if not cv2.haveImageWriter(str(path)):
+        raise LprnetError(f"cannot write {path}: use a name that ends in .png or .jpg")
+
+
 def write_preview(path: Path, out: Path, count: int, columns: int = 8, rows: int = 12) -> None:
-    """A contact sheet of the first pictures of a written set, labels below."""
+    """A contact sheet of the first pictures of a written set, labels below.
+
+    Raises:
+        LprnetError: when it cannot be written.
+    """
+    require_picture_name(path)
     cell_w, cell_h, line_h = 220, 110, 18
     shown = min(count, columns * rows)
     used_rows = -(-shown // columns)
@@ -110,10 +128,9 @@ def write_preview(path: Path, out: Path, count: int, columns: int = 8, rows: int
         sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
         at = (x, y + cell_h + line_h - 5)
         cv2.putText(sheet, f"{region} {text}", at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 255, 255), 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        written = cv2.imwrite(str(path), sheet)
-    except cv2.error as error:
-        raise LprnetError(f"cannot write {path}: use a name that ends in .png or .jpg") from error
-    if not written:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LprnetError(f"cannot write {path}: {error.strerror}") from error
+    if not cv2.imwrite(str(path), sheet):
         raise LprnetError(f"cannot write {path}")
