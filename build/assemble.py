@@ -17,6 +17,7 @@ import argparse
 import json
 import re
 import shutil
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,8 @@ def assemble(
             be written.
     """
     folder = REPOSITORY if out is None else out.resolve()
+    if REPOSITORY in folder.parents:
+        raise LprnetError(f"{out} lies in the repository that is copied: name a folder elsewhere")
     shipped = REPOSITORY / contract.ENGINE_MODEL / "1"
     if onnx is None:
         onnx = shipped / contract.MODEL_FILE
@@ -215,4 +218,10 @@ def run(args: argparse.Namespace) -> int:
         f"{len(spec.charset)} characters, T = {spec.time_steps}, "
         f"probe plate {record['probe']['plate']} ({record['probe']['confidence']:.3f})"
     )
+    if not record["probe"]["plate"]:
+        print(
+            "warning: these weights read nothing on the known plate, so that the watchdog and "
+            "`lprnet health` prove only that an answer comes: see `lprnet evaluate`, and train on",
+            file=sys.stderr,
+        )
     return 0

@@ -27,6 +27,7 @@ from lprnet.contract import MAX_BATCH_GPU
 from lprnet.engine_record import EngineRecord, gpu, record_path
 from lprnet.errors import LprnetError
 from lprnet.model_file import ModelError, ModelFacts, read_model_file, tensors, verify
+from lprnet.outputs import refuse_to_overwrite
 
 DEFAULT_PROFILE = f"1:16:{MAX_BATCH_GPU}"
 
@@ -128,6 +129,9 @@ def run(args: argparse.Namespace) -> int:
     """`lprnet engine`."""
     if (args.out is None) != args.check:
         raise LprnetError("name the plan to write with --out, or use --check without it")
+    for written in (args.out, args.timing_cache):
+        if written is not None:
+            refuse_to_overwrite(written, args.model)
     plan = build_plan(
         read_model_file(args.model),
         args.model.name,

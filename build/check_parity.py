@@ -196,6 +196,11 @@ def run(args: argparse.Namespace) -> int:
         require_spec(facts, checkpoint.spec, args.model.name)
         others.insert(0, (reference, facts.precision))
         reference = TorchRunner(checkpoint.network, checkpoint.spec, facts.temperature)
+        if checkpoint.temperature != facts.temperature:
+            print(
+                f"note: compared at {args.model.name}'s temperature {facts.temperature:g}; the "
+                f"checkpoint has {checkpoint.temperature:g}: export again if it was fitted since"
+            )
     int8_runners = [] if args.int8 is None else _int8_runners(args.int8, facts)
     others += int8_runners
     int8_labels = {runner.label for runner, _ in int8_runners}

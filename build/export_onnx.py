@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from lprnet import contract
 from lprnet.errors import LprnetError
 from lprnet.model_file import ModelError, ModelFacts, tensors, verify
+from lprnet.outputs import refuse_to_overwrite
 from lprnet.plate_spec import PlateSpec
 from training.shipped import named_weights
 
@@ -240,6 +241,7 @@ def run(args: argparse.Namespace) -> int:
     """`lprnet export`."""
     from training.checkpoint import load_checkpoint  # only the verb needs it
 
+    refuse_to_overwrite(args.out, args.checkpoint)
     checkpoint = load_checkpoint(args.checkpoint)
     temperature = checkpoint.temperature if args.temperature is None else args.temperature
     facts = export(

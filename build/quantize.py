@@ -34,6 +34,7 @@ from runtimes import OnnxRuntimeRunner, OpenVinoRunner, Runner
 from lprnet import contract
 from lprnet.errors import LprnetError
 from lprnet.model_file import ModelError, ModelFacts, read_model_file, tensors, verify
+from lprnet.outputs import refuse_to_overwrite
 
 RUNTIMES = (OpenVinoRunner, OnnxRuntimeRunner)
 """Both are measured, as `lprnet parity` does: they round differently."""
@@ -272,6 +273,8 @@ def run(args: argparse.Namespace) -> int:
         raise LprnetError("--finetune takes a number of steps and works with --quantizer nncf")
     if (args.out is None) != args.compare:
         raise LprnetError("name the file to write with --out, or use --compare without it")
+    if args.out is not None:
+        refuse_to_overwrite(args.out, args.model)
     data = read_model_file(args.model)
     facts = verify(data, args.model.name)
     # A few times more than needed per set: the split draws from them.

@@ -26,6 +26,7 @@ from typing import Any, Final
 import torch
 
 from lprnet.errors import LprnetError
+from lprnet.outputs import refuse_to_overwrite
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.shipped import named_weights
 
@@ -122,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb; 0 when the file is written."""
     if args.out.is_dir():
         raise LprnetError(f"{args.out} is a folder: give --out a file")
+    refuse_to_overwrite(args.out, *args.checkpoints)
     checkpoints = [load_checkpoint(path) for path in args.checkpoints]
     save_checkpoint(average(checkpoints, args.shares or [1.0] * len(checkpoints)), args.out)
     print(

@@ -110,9 +110,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"no checkpoint at {path}") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is no readable checkpoint: {reason}") from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    except (
+        *(RuntimeError, pickle.UnpicklingError, EOFError, OSError),
+        *(LookupError, ValueError, TypeError, AttributeError),
+    ) as error:  # whatever foreign bytes lead PyTorch to; its advice is not for our users
+        raise CheckpointError(f"{path} is no checkpoint of this program, or damaged") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of format {FORMAT}")
     spec = PlateSpec.from_json(values["spec"])

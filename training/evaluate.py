@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lprnet.errors import LprnetError
+from lprnet.outputs import refuse_to_overwrite
 from training.evaluation import tables
 from training.evaluation.calibration import (
     CRITERIA,
@@ -42,6 +43,7 @@ from training.evaluation.pictures import LabelledSet
 from training.evaluation.readers import CheckpointReader, OnnxReader, Reader, require
 from training.evaluation.result import Evaluation, write_json
 from training.evaluation.robustness import LEVELS, measure_robustness
+from training.shipped import SHIPPED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +83,12 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate; returns 0."""
     if args.fit_temperature and len(args.weights) != 1:
         raise LprnetError("--fit-temperature needs exactly one --weights CKPT, which it changes")
+    if args.fit_temperature and args.weights[0].exists() and SHIPPED.samefile(args.weights[0]):
+        raise LprnetError(
+            f"--fit-temperature would change the shipped weights: copy {SHIPPED} and name the copy"
+        )
+    for written in filter(None, (args.json, args.html)):
+        refuse_to_overwrite(written, *args.weights, *args.onnx)
     if args.robustness_crops < 0:
         raise LprnetError("--robustness-crops must be 0 (all) or more")
     if args.html is not None:
