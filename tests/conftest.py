@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
 
 
 def pytest_configure() -> None:
@@ -11,3 +16,10 @@ def pytest_configure() -> None:
     A test run in the background of a shell is told to ignore SIGINT, and would hand that down.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """What `lprnet_cli.main` chooses for one verb's process must not reach the next test's."""
+    with patch.dict(os.environ):
+        yield
