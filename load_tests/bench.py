@@ -1,6 +1,7 @@
 """Measure engine, ensembles and peers in one run on this machine.
 
 Every case is measured for a short spell, round after round; figures are medians over the rounds.
+In each round one picture at a time comes first, before batches and floods.
 Writes report.html, report.json, README_tables.md and curves as PNG. The peer (fast-plate-ocr,
 in-process and behind FastAPI) takes part where --peer-dir holds its model. Real plates are read
 where --pictures or the environment variable LPRNET_DATA names some, else the samples.
@@ -17,6 +18,7 @@ import argparse
 import math
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Final
@@ -38,6 +40,7 @@ from lprnet.errors import LprnetError
 QUICK_S: Final = 0.15
 QUICK_BURSTS: Final = 5
 MIN_PICTURES: Final = 8
+REST_S: Final = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         engine = bench.engine_parameters is not None
         accuracy = _accuracy(bench, pictures, with_peer)
         cases = all_cases(engine=engine, peer=with_peer, quick=args.quick)
-        spells = _measure(bench, cases, seconds, rounds)
+        spells = _measure(bench, cases, seconds, rounds, 0.0 if args.quick else REST_S)
         result = Result(
             machine=machine(),
             engine=server.engine,
@@ -130,14 +133,17 @@ def _accuracy(bench: Bench, pictures: PictureSet, with_peer: bool) -> dict[str, 
 
 
 def _measure(
-    bench: Bench, cases: list[Case], seconds: float, rounds: int
+    bench: Bench, cases: list[Case], seconds: float, rounds: int, rest_s: float
 ) -> dict[Case, list[Spell]]:
     spells: dict[Case, list[Spell]] = defaultdict(list)
     hidden = not sys.stderr.isatty()
     with tqdm(total=rounds * len(cases), desc="bench", unit="spell", disable=hidden) as bar:
         for number in range(rounds):
             # Every other round backwards: no case always follows the same one.
-            for case in cases if number % 2 == 0 else reversed(cases):
+            turns = cases if number % 2 == 0 else cases[::-1]
+            # A flood slows what comes alone behind it for a second (load_tests/NOTES.md).
+            time.sleep(rest_s)
+            for case in sorted(turns, key=lambda case: not case.lone):
                 spells[case].append(bench.spell(case, seconds))
                 bar.update()
     return spells

@@ -53,6 +53,11 @@ class Case:
     batch: int
     concurrency: int
 
+    @property
+    def lone(self) -> bool:
+        """Whether it is one picture at a time: its latency is looked at, not its throughput."""
+        return self.batch == self.concurrency == 1
+
 
 def all_cases(*, engine: bool, peer: bool, quick: bool) -> list[Case]:
     """In the order of the table.

@@ -13,8 +13,8 @@ Ask = Callable[[int], int]
 """Make request number i and wait for its plates; returns how many they are."""
 AskAsync = Callable[[int], Awaitable[int]]
 
-LEAD_IN: Final = 1
-"""Requests of each worker before the clock starts: connections, caches."""
+LEAD_IN_S: Final = 0.1
+"""Of load before the clock starts, one request of each worker at least: connections, caches."""
 STRIDE: Final = 7919
 """Workers start at different pictures."""
 
@@ -60,8 +60,11 @@ def drive_threads(asks: list[Ask], seconds: float, on_start: Callable[[], None])
         ask, mine = asks[worker], latencies[worker]
         index = worker * STRIDE
         try:
-            for step in range(LEAD_IN):
-                ask(index + step)
+            warm = time.perf_counter() + LEAD_IN_S
+            ask(index)
+            while time.perf_counter() < warm:
+                index += 1
+                ask(index)
             barrier.wait()
             now = begun[0]
             deadline = now + seconds
@@ -94,9 +97,15 @@ async def drive_tasks(
     latencies: list[float] = []
     plates = 0
 
-    async def work(worker: int, deadline: float) -> None:
+    async def warm(index: int, deadline: float) -> int:
+        await ask(index)
+        while time.perf_counter() < deadline:
+            index += 1
+            await ask(index)
+        return index
+
+    async def work(index: int, deadline: float) -> None:
         nonlocal plates
-        index = worker * STRIDE
         now = time.perf_counter()
         while now < deadline:
             got = await ask(index)  # `plates += await` would read the sum before it waits
@@ -105,8 +114,10 @@ async def drive_tasks(
             then, now = now, time.perf_counter()
             latencies.append(now - then)
 
-    await asyncio.gather(*(ask(worker * STRIDE) for worker in range(concurrency)))
+    begin = time.perf_counter()
+    firsts = range(0, concurrency * STRIDE, STRIDE)
+    reached = await asyncio.gather(*(warm(first, begin + LEAD_IN_S) for first in firsts))
     on_start()
     begin = time.perf_counter()
-    await asyncio.gather(*(work(worker, begin + seconds) for worker in range(concurrency)))
+    await asyncio.gather(*(work(first, begin + seconds) for first in reached))
     return Timed(tuple(latencies), plates, time.perf_counter() - begin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import psutil  # type: ignore[import-untyped]
 
-from load_tests.drive import Timed, drive_threads
+from load_tests.drive import Ask, Timed, drive_threads
 from load_tests.runtime_alone import OpenVinoAlone
 from lprnet import contract
 from lprnet.cpus import usable_cpus
@@ -103,10 +104,10 @@ class Child:
         """The child."""
         return psutil.Process(self._process.pid)
 
-    def drive(self, batch: int, seconds: float) -> Timed:
-        """One request after another."""
+    def drive(self, batch: int, seconds: float) -> tuple[Timed, float]:
+        """One request after another, and the CPU time that they took, s."""
         self._pipe.send(("drive", batch, seconds))
-        timed: Timed = self._receive(seconds + GRACE_S)
+        timed: tuple[Timed, float] = self._receive(seconds + GRACE_S)
         return timed
 
     def read_all(self) -> list[str]:
@@ -146,6 +147,12 @@ def _ask_sized(ask: Callable[[int, int], int], batch: int, index: int) -> int:
     return ask(index, batch)
 
 
+def _timed(ask: Ask, seconds: float) -> tuple[Timed, float]:
+    began_s: list[float] = []
+    timed = drive_threads([ask], seconds, lambda: began_s.append(time.process_time()))
+    return timed, time.process_time() - began_s[0]
+
+
 def _child(pipe: Connection, reader: Any) -> None:
     try:
         ask, read_all = reader.load()
@@ -162,5 +169,4 @@ def _child(pipe: Connection, reader: Any) -> None:
         if verb == "read":
             pipe.send(read_all())
         else:
-            one = partial(_ask_sized, ask, batch)
-            pipe.send(drive_threads([one], seconds, lambda: None))
+            pipe.send(_timed(partial(_ask_sized, ask, batch), seconds))

@@ -123,10 +123,8 @@ class Bench:
 
     def _in_process(self, case: Case, seconds: float) -> Spell:
         child = self._children[case.target]
-        before = cpu_s([child.process])
-        timed = child.drive(case.batch, seconds)
-        # The lead-in's requests are in the CPU time: a few among many.
-        return _spell(timed, 0.0, cpu_s([child.process]) - before, [child.process])
+        timed, used_s = child.drive(case.batch, seconds)
+        return _spell(timed, 0.0, used_s, [child.process])
 
     @contextlib.contextmanager
     def _watch_stages(self, case: Case) -> Any:

@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2
 from load_tests import cases as names
 from load_tests.acceptance import Verdict, judge
 from load_tests.cases import MANY, Case, all_cases
-from load_tests.drive import drive_tasks, drive_threads
+from load_tests.drive import LEAD_IN_S, drive_tasks, drive_threads
 from load_tests.figures import Figures, Spell, summarise
 from load_tests.locust_run import read_result
 from load_tests.perf import plan, rate_plan
@@ -76,17 +76,19 @@ def test_medians_over_spells_and_means_of_cpu_time() -> None:
 
 def test_threads_count_every_request_and_plate() -> None:
     started: list[float] = []
-    asked: list[int] = []
+    asked: list[float] = []
 
     def ask(index: int) -> int:
-        asked.append(index)
+        asked.append(time.perf_counter())
         time.sleep(0.002)
         return 3
 
     timed = drive_threads([ask] * 4, 0.05, lambda: started.append(time.perf_counter()))
     assert len(started) == 1
     assert timed.plates == 3 * len(timed.latencies_s)
-    assert len(asked) == len(timed.latencies_s) + 4  # one lead-in request a worker
+    lead_in = [when for when in asked if when < started[0]]
+    assert len(asked) == len(lead_in) + len(timed.latencies_s)
+    assert started[0] - asked[0] > LEAD_IN_S
     assert min(timed.latencies_s) >= 0.002
 
 
