@@ -115,13 +115,15 @@ def _decode_few(
         best: list[float] = []
         previous = blank
         for class_id, given in zip(ids, probs, strict=True):
+            if class_id == blank:
+                previous = blank
+                continue
             prob = min(given, 1.0) if given > 0 else 0.0  # NaN is not more than 0
             if class_id != previous:
                 previous = class_id
-                if class_id != blank:
-                    characters.append(class_id)
-                    best.append(prob)
-            elif class_id != blank and prob > best[-1]:
+                characters.append(class_id)
+                best.append(prob)
+            elif prob > best[-1]:
                 best[-1] = prob
         plates.append("".join([names[class_id] for class_id in characters]))
         products.append(math.prod(best) if best else 0.0)

@@ -39,6 +39,8 @@ class TritonPythonModel(PythonModel):
         images = values(requests, contract.IMAGE)
         batch = images[0] if len(images) == 1 else np.concatenate(images)
         ids, probs = self._engine.infer(batch)
+        if len(images) == 1:
+            return [response({contract.CHAR_IDS: ids, contract.CHAR_PROBS: probs})]
         return [
             response({contract.CHAR_IDS: ids[begin:end], contract.CHAR_PROBS: probs[begin:end]})
             for begin, end in spans(images)
