@@ -29,7 +29,7 @@ from load_tests import cases as names
 from load_tests import peer
 from load_tests.acceptance import judge
 from load_tests.bench_report import Result, machine, print_summary, write_report
-from load_tests.cases import Case, all_cases
+from load_tests.cases import Case, all_cases, in_turn
 from load_tests.figures import Spell, summarise
 from load_tests.local_server import bench_server
 from load_tests.measure import Bench
@@ -41,6 +41,7 @@ QUICK_S: Final = 0.15
 QUICK_BURSTS: Final = 5
 MIN_PICTURES: Final = 8
 REST_S: Final = 1.0
+"""A flood slows what comes alone behind it for so long (load_tests/NOTES.md)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,11 +140,8 @@ def _measure(
     hidden = not sys.stderr.isatty()
     with tqdm(total=rounds * len(cases), desc="bench", unit="spell", disable=hidden) as bar:
         for number in range(rounds):
-            # Every other round backwards: no case always follows the same one.
-            turns = cases if number % 2 == 0 else cases[::-1]
-            # A flood slows what comes alone behind it for a second (load_tests/NOTES.md).
-            time.sleep(rest_s)
-            for case in sorted(turns, key=lambda case: not case.lone):
+            time.sleep(rest_s)  # after the last round's floods
+            for case in in_turn(cases, number):
                 spells[case].append(bench.spell(case, seconds))
                 bar.update()
     return spells

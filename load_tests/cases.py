@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,6 +85,15 @@ def all_cases(*, engine: bool, peer: bool, quick: bool) -> list[Case]:
         cases += [Case(PEER, IN_PROCESS, 1, 1), Case(PEER, IN_PROCESS, MANY, 1)]
         cases += [Case(PEER_SERVER, HTTP, 1, level) for level in levels]
     return cases
+
+
+def in_turn(cases: Sequence[Case], number: int) -> list[Case]:
+    """The order in round `number`: one picture at a time before batches and floods.
+
+    Every other round goes backwards: no case always follows the same one.
+    """
+    turns = cases if number % 2 == 0 else cases[::-1]
+    return sorted(turns, key=lambda case: not case.lone)
 
 
 def _steps(model: str, way: str, levels: tuple[int, ...]) -> list[Case]:

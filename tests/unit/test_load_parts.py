@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2
 
 from load_tests import cases as names
 from load_tests.acceptance import Verdict, judge
-from load_tests.cases import MANY, Case, all_cases
+from load_tests.cases import MANY, Case, all_cases, in_turn
 from load_tests.drive import LEAD_IN_S, drive_tasks, drive_threads
 from load_tests.figures import Figures, Spell, summarise
 from load_tests.locust_run import read_result
@@ -210,6 +210,17 @@ def test_cases_are_different_from_one_another() -> None:
     assert not {names.ENGINE, names.SERVED_ENGINE, names.PEER, names.PEER_SERVER} & {
         case.target for case in without
     }
+
+
+def test_one_picture_at_a_time_comes_before_any_flood_in_every_round() -> None:
+    cases = all_cases(engine=True, peer=True, quick=False)
+    there, back = in_turn(cases, 0), in_turn(cases, 1)
+    assert set(there) == set(back) == set(cases)
+    first = [case for case in there if (case.batch, case.concurrency) == (1, 1)]
+    assert there[: len(first)] == first
+    assert there[0].target == names.ENGINE
+    assert back[: len(first)] == first[::-1]
+    assert back[len(first) :] == there[len(first) :][::-1]
 
 
 CSV = """Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,\
