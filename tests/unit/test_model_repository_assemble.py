@@ -275,6 +275,20 @@ def test_the_verb(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "none.onnx" in capsys.readouterr().err
 
 
+def test_weights_that_read_nothing_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = build_onnx()
+    (scale,) = [part for part in model.graph.initializer if part.name == "scale"]
+    scale.CopyFrom(numpy_helper.from_array(np.float32(1e6), "scale"))  # the last class: blank
+    blank = tmp_path / "blank.onnx"
+    blank.write_bytes(signed(model))
+    write_record(blank)
+    assert main(["repository", "--onnx", str(blank), "--out", str(tmp_path / "out")]) == 0
+    assert "warning: these weights read nothing on the known plate" in capsys.readouterr().err
+    assert engine_part(tmp_path / "out", "model.onnx").is_file()
+
+
 def test_make_serves_weights_without_an_int8_form(tmp_path: Path) -> None:
     """Seen to fail: `lprnet repository --onnx X` takes the INT8 form away, and make wanted it."""
     shutil.copy(Path(lprnet.__file__).parents[1] / "Makefile", tmp_path)

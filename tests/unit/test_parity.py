@@ -58,7 +58,7 @@ def model(tmp_path: Path) -> Path:
 def checkpoint(tmp_path: Path) -> Path:
     network, spec = random_reader("small")
     path = tmp_path / "best.pt"
-    save_checkpoint(Checkpoint(network, "small", {}, spec), path)
+    save_checkpoint(Checkpoint(network, "small", {}, spec, temperature=1.3), path)  # as exported
     return path
 
 
@@ -69,12 +69,24 @@ def test_equal_forms_pass_and_are_recorded(
     printed = capsys.readouterr().out
     assert "reference: PyTorch fp32" in printed
     assert "parity holds" in printed
+    assert "temperature" not in printed
     record = json.loads(model.with_suffix(".json").read_text())
     assert record["parity"]["passed"] is True
     assert record["onnx_sha256"] == verify_file(model).file_digest
     rows = record["parity"]["rows"]
     assert {row["label"] for row in rows} == {"ONNX Runtime fp32", "OpenVINO fp32"}
     assert all(row["same_percent"] == 100 for row in rows)
+
+
+def test_a_temperature_fitted_since_is_told_of(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, spec = random_reader("small")
+    fitted = tmp_path / "fitted.pt"
+    save_checkpoint(Checkpoint(network, "small", {}, spec, temperature=1.25), fitted)
+    assert check_parity.run(_parse(model, "--checkpoint", fitted)) == 0
+    printed = capsys.readouterr().out
+    assert "note: compared at model.onnx's temperature 1.3; the checkpoint has 1.25" in printed
 
 
 def test_weights_that_differ_fail_the_command(
