@@ -81,3 +81,17 @@ def test_a_taken_port_is_told_before_anything_starts(repository: Path) -> None:
 def test_a_server_that_is_not_ready_in_time_is_ended(repository: Path) -> None:
     with pytest.raises(StartError, match=r"not ready after 0\.01 s"):
         TritonServer(options_for(repository, ready_timeout_s=0.01)).start()
+
+
+def test_the_models_run_the_package_that_lies_beside_them(repository: Path) -> None:
+    """The environment of the tests has the package installed, as a user's may another release.
+
+    Seen to fail while the models found the installed one first.
+    """
+    module = repository / contract.DECODER_MODEL / "1" / "lprnet" / "ctc.py"
+    text = module.read_text()
+    marked = text.replace('plates.append("".join(', 'plates.append("ITS OWN" + "".join(')
+    assert marked != text
+    module.write_text(marked)
+    with pytest.raises(StartError, match="reads 'ITS OWN.*on the probe plate"):
+        TritonServer(options_for(repository)).start()

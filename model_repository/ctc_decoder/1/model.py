@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+# The package lprnet that was copied here, not another release that this Python may have.
+sys.path.insert(0, str(Path(__file__).absolute().parent))
 
 import numpy as np
 from plate_metrics import PlateMetrics

@@ -6,12 +6,16 @@ request holds several pictures, `picture INDEX: REASON: sentence` names the firs
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+# The package lprnet that was copied here, not another release that this Python may have.
+sys.path.insert(0, str(Path(__file__).absolute().parent))
 
 import cv2
 import numpy as np
