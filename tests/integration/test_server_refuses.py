@@ -93,5 +93,5 @@ def test_the_models_run_the_package_that_lies_beside_them(repository: Path) -> N
     marked = text.replace('plates.append("".join(', 'plates.append("ITS OWN" + "".join(')
     assert marked != text
     module.write_text(marked)
-    with pytest.raises(StartError, match="reads 'ITS OWN.*on the probe plate"):
+    with pytest.raises(StartError, match=r"reads 'ITS OWN.*on the probe plate"):
         TritonServer(options_for(repository)).start()
