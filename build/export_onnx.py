@@ -108,6 +108,15 @@ def export(
     return facts
 
 
+def require_onnx_name(path: Path) -> None:
+    """Raise LprnetError for another name than *.onnx: the record's would not be apart from others'.
+
+    `model.int8` would have the record of `model.onnx`, and `model.json` be its own.
+    """
+    if path.suffix != ".onnx":
+        raise LprnetError(f"--out {path}: name a file that ends in .onnx; its record ends in .json")
+
+
 def write_model(path: Path, data: bytes, facts: ModelFacts, **record: Any) -> None:
     """Put a signed model in place, and its record beside it.
 
@@ -242,6 +251,7 @@ def run(args: argparse.Namespace) -> int:
     from training.checkpoint import load_checkpoint  # only the verb needs it
 
     refuse_to_overwrite(args.out, args.checkpoint)
+    require_onnx_name(args.out)
     checkpoint = load_checkpoint(args.checkpoint)
     temperature = checkpoint.temperature if args.temperature is None else args.temperature
     facts = export(

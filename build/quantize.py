@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from export_onnx import tidy, write_model
+from export_onnx import require_onnx_name, tidy, write_model
 from labelled import BATCH, LabelledCrops, exact_match, load_set, read_plates, split
 from model_metadata import sign
 from quantizers import QUANTIZERS, Feed, check_form, quantize_nncf
@@ -275,6 +275,7 @@ def run(args: argparse.Namespace) -> int:
         raise LprnetError("name the file to write with --out, or use --compare without it")
     if args.out is not None:
         refuse_to_overwrite(args.out, args.model)
+        require_onnx_name(args.out)
     data = read_model_file(args.model)
     facts = verify(data, args.model.name)
     # A few times more than needed per set: the split draws from them.

@@ -49,6 +49,18 @@ def test_verbs_keep_what_they_read(verb, source, more, tmp_path, capsys):
     assert copy.read_bytes() == source.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["model.int8", "model.json", "model"])
+@pytest.mark.parametrize(
+    ("verb", "source", "more"), [("quantize", ONNX, ["--data", "nowhere"]), ("export", SHIPPED, [])]
+)
+def test_records_of_two_models_do_not_collide(verb, source, more, name, tmp_path, capsys):
+    """Seen to fail: INT8 as model.int8 took the record of model.onnx, and model.json its own."""
+    out = tmp_path / name
+    assert lprnet_cli.main([verb, str(source), "--out", str(out), *more]) == 2
+    assert "name a file that ends in .onnx" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_shipped_weights_keep_their_temperature(tmp_path, capsys):
     before = SHIPPED.read_bytes()
     arguments = ["evaluate", str(tmp_path), "--weights", "shipped", "--fit-temperature"]
