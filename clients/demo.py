@@ -32,6 +32,7 @@ from lprnet.errors import LprnetError
 from lprnet.image import DEFAULT_LIMITS, decode_image
 from serving import ServerOptions, TritonServer
 from serving.options import DEFAULT_REPOSITORY
+from serving.signals import ending_signals
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SAMPLES: Final = ROOT / "samples"
@@ -183,11 +184,8 @@ def _columns(row: FileReading) -> str:
     return f"{row.reading.plate:<11} {row.reading.confidence:<12.4f}"
 
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
 def _interrupt(*_: object) -> None:
-    for number in _SIGNALS:  # a second Ctrl-C must not leave a half-stopped server
+    for number in ending_signals():  # a second Ctrl-C must not leave a half-stopped server
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -202,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
-    for number in _SIGNALS:
+    for number in ending_signals():
         signal.signal(number, _interrupt)
     try:
         return run(parser.parse_args(argv))

@@ -22,6 +22,7 @@ import sys
 from serving.errors import StartError
 from serving.serve_arguments import add_server_arguments, server_options
 from serving.server import TritonServer
+from serving.signals import ending_signals
 from serving.watchdog import Watchdog
 
 POLL_S = 1.0
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         ServingError: when it cannot start, or ended by itself.
     """
     options = server_options(args)
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signals = ending_signals()
     told = Told()
     for number in signals:
         signal.signal(number, told)

@@ -17,10 +17,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Serve:
-    """`lprnet serve` as a user starts it, in `folder` where one is given."""
+    """`lprnet serve` as a user starts it, in `folder` where one is given.
 
-    def __init__(self, repository: Path, *more: str, folder: Path | None = None) -> None:
-        command = [sys.executable, str(ROOT / "lprnet_cli.py"), "serve", "--profile=cpu"]
+    `nohup` ignores SIGHUP; else it has its default, whatever the tests were started with.
+    """
+
+    def __init__(
+        self, repository: Path, *more: str, folder: Path | None = None, nohup: bool = False
+    ) -> None:
+        command = ["env", f"--{'ignore' if nohup else 'default'}-signal=HUP"]
+        command += [sys.executable, str(ROOT / "lprnet_cli.py"), "serve", "--profile=cpu"]
         command += [f"--repository={repository}", f"--ready-timeout={READY_TIMEOUT_S:.0f}"]
         command += ["--grpc-port=0", "--http-port=0", "--metrics-port=0", "--health-port=0", *more]
         self.process = subprocess.Popen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,19 @@ def test_serve_ends_cleanly_when_told(repository: Path, number: signal.Signals) 
     assert code == 0, errors
     assert "Traceback" not in errors
     assert not processes_with(str(repository))
+
+
+@pytest.mark.usefixtures("no_trace")
+def test_nohup_serves_on(repository: Path) -> None:
+    """Seen to fail: the terminal's end ended a server that was started with nohup."""
+    serve = Serve(repository, nohup=True)
+    serve.wait_until_up()
+    (url,) = [line.split()[1] for line in serve.lines if line.startswith("health ")]
+    serve.process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert status_of(url) == 200
+    code, errors = serve.end(signal.SIGTERM)
+    assert code == 0, errors
 
 
 @pytest.mark.usefixtures("no_trace")

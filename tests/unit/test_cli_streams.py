@@ -103,7 +103,10 @@ def test_descriptors_of_closed_streams_are_filled(tmp_path):
     assert (tmp_path / "rows").read_text() == ""
 
 
-def end_in_the_middle(fake, number, *arguments, before=()):
+DEFAULT_SIGNALS = ("env", "--default-signal=HUP")  # the tests themselves may run under nohup
+
+
+def end_in_the_middle(fake, number, *arguments, before=DEFAULT_SIGNALS):
     """Send a signal to `lprnet read` when some of its batches have been answered."""
     fake.delay_s = 0.3
     process = subprocess.Popen(

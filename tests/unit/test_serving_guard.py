@@ -86,7 +86,9 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> bool:
 
 def test_end_of_input_ends_everything(tmp_path: Path) -> None:
     running = Running(tmp_path)
-    assert len(running.left()) == 5  # server, stub, region, lock, folder: nothing names the guard
+    # Server, stub, region, lock, folder: nothing names the guard. A stub that has only just been
+    # started has no arguments yet.
+    assert wait_until(lambda: len(running.left()) == 5)
     assert running.process.stdin is not None
     running.process.stdin.close()
     assert running.process.wait(20) == 0
