@@ -256,16 +256,21 @@ def test_regions_that_begin_alike_share_no_plates(tmp_path: Path) -> None:
     assert "DE-FR" in folder("DE", "FR").name
 
 
-def test_runs_that_share_plates_leave_each_other_theirs(tmp_path: Path) -> None:
-    """Seen to fail: whoever was ahead removed what the other drew from."""
-    data = DataSection(
-        synthetic_regions=["DE"],
-        synthetic_plates=2,
+def few_plates(cache: Path, region: str, plates: int) -> DataSection:
+    """One generation of flat plates, a new one every step."""
+    return DataSection(
+        synthetic_regions=[region],
+        synthetic_plates=plates,
         synthetic_generations=1,
         synthetic_refresh_steps=1,
         synthetic_photography=0.0,
-        cache=str(tmp_path),
+        cache=str(cache),
     )
+
+
+def test_runs_that_share_plates_leave_each_other_theirs(tmp_path: Path) -> None:
+    """Seen to fail: whoever was ahead removed what the other drew from."""
+    data = few_plates(tmp_path, "DE", 2)
     ahead, behind = (SyntheticPool(data, DEFAULT_CHARSET, 1, revision="r") for _ in range(2))
     behind.ensure(0)
     ahead.ensure(3)
@@ -277,13 +282,7 @@ def test_runs_that_share_plates_leave_each_other_theirs(tmp_path: Path) -> None:
 
 def test_plates_that_the_charset_cannot_write_are_drawn_again(tmp_path: Path) -> None:
     """Seen to fail: the letter O reached the trainer, which ended in a data process."""
-    data = DataSection(
-        synthetic_regions=["GB"],
-        synthetic_plates=30,
-        synthetic_generations=1,
-        synthetic_photography=0.0,
-        cache=str(tmp_path),
-    )
+    data = few_plates(tmp_path, "GB", 30)
 
     def texts(charset: Charset) -> list[str]:
         pool = SyntheticPool(data, charset, seed=1, revision="r")
